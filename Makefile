@@ -38,11 +38,11 @@ test: $(VENV)/ready ## Run the tests
 	@$(BIN)/python -m pytest tests/report tests --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lock: $(VENV)/ready ## Compile constraints.txt anew
-	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --extra cluster --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
+	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --extra cluster --extra mutation --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
 clean: ## Remove what was generated (not your data and weights in data/, nor the results kept in git)
 	rm -rf data/synthetic-* data/crops .venv results/smoke results/run.yaml mlruns mlflow.db dvc.lock
-	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog plan settings speed mlflow.json stage-times.json,results/*/$(made))
+	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog plan settings speed costs mlflow.json stage-times.json,results/*/$(made))
 
 runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are
 	@$(BIN)/poseboard runs

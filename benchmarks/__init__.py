@@ -1,1 +1,1 @@
-"""What is run: one YAML a published table, the stage commands, the command line and the speed benchmarks."""
+"""Stages of the pipeline, the command line, the published tables (one YAML file each) and the speed benchmarks."""

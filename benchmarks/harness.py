@@ -1,8 +1,7 @@
-"""The harness between data sets and methods: builds rows, makes their training data, and lets them predict.
+"""Harness between data sets and methods: constructs rows, makes their training data, and runs their predictions.
 
-The hand-over (:mod:`poseboard.benchmarks.handover`) decides what a method sees. A row declares its inputs once, when
-its weights are loaded (`LoadedRow`). Every condition gets a new model, so that nothing carries over from one condition
-to the next.
+:mod:`poseboard.benchmarks.handover` makes the input of a method. A row declares its inputs once, when its weights are
+loaded (`LoadedRow`). Every condition gets a new model, so that no state carries over from one condition to the next.
 """
 
 from __future__ import annotations
@@ -55,26 +54,26 @@ FINISH_SAMPLES = 256
 
 
 def build_learner(run: Run, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
-    """The learner of a row, constructed with its options.
+    """Construct the learner of a row with its options.
 
     Args:
         run: the row on a data set.
-        skeleton: joints of the training; None: the data set's.
-        moments: samples of a pass, see `options_of_pass`.
+        skeleton: joints of the training; None: those of the data set.
+        moments: number of training samples per epoch (`options_of_pass`).
     """
     return find_learner(run.spec)(options_of_pass(run, moments), skeleton or run.dataset.skeleton)
 
 
 def build_method(run: Run) -> Method:
-    """The method of a row, constructed with its options; InputError for a row that predicts nothing."""
+    """Construct the method of a row with its options; raise InputError if the row predicts nothing."""
     return find_method(run.spec)(options_of_pass(run), run.dataset.skeleton)
 
 
 def root_row(run: Run) -> tuple[int, Run]:
-    """The row that predicts the roots of a row, and the fewest cameras that it takes.
+    """Minimum number of cameras and run of the row that predicts the roots for a row.
 
     Raises:
-        InputError: the row under ``after`` predicts nothing.
+        InputError: the row that ``after`` names predicts nothing.
     """
     if run.start is None or not predicts(find_learner(run.start.spec)):
         start = "scratch" if run.start is None else run.start.row
@@ -83,11 +82,11 @@ def root_row(run: Run) -> tuple[int, Run]:
 
 
 def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:
-    """The options of a row, with ``moments`` filled in where ``steps`` counts epochs of unstated length.
+    """Options of a row; if ``steps`` counts epochs without their length, ``moments`` is filled in.
 
     Args:
         run: the row on a data set.
-        moments: samples of a pass; None: the training samples of the data set.
+        moments: number of training samples per epoch; None: that of the data set.
     """
     options = dict(run.options)
     steps = options.get("steps")
@@ -100,7 +99,7 @@ def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:
 
 
 def device() -> str:
-    """The torch device of this process; each worker, and each process of torchrun or SLURM, has its own GPU."""
+    """PyTorch device of this process; each worker, and each process of torchrun or SLURM, has its own GPU."""
     import torch  # takes seconds to load, and scoring does not need it
 
     if not torch.cuda.is_available():
@@ -111,12 +110,12 @@ def device() -> str:
 
 
 class LoadedRow:
-    """A row with one file of weights. Its inputs are fixed when it is loaded; every condition gets a new model.
+    """Row with one file of weights. Its inputs are fixed at loading; every condition gets a new model.
 
     Args:
         name: name of the row, for errors.
-        build: constructs the method with the row's options.
-        weights: checkpoint that each model loads onto `device`; None: none.
+        build: function that constructs the method with the row's options.
+        weights: checkpoint that each model loads onto `device`; None: no checkpoint.
 
     Attributes:
         name: name of the row.
@@ -144,14 +143,14 @@ class LoadedRow:
         return {**self.__dict__, "_unused": None}  # a worker loads its own models
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of the model with defaults; ``given`` for a method that keeps none."""
+        """Options of the model including defaults; ``given`` for a method without an ``options`` attribute."""
         return dict(self._options or given)
 
     def model(self) -> Method:
-        """A newly loaded model, which has predicted nothing yet.
+        """Construct and load a new model.
 
         Raises:
-            InputError: it declares other inputs than the first one.
+            InputError: the model declares other inputs than the first one.
         """
         if self._unused is not None:
             model, self._unused = self._unused, None
@@ -161,8 +160,8 @@ class LoadedRow:
         if now != self.inputs:
             raise InputError(
                 f"row {self.name}: inputs",
-                f"was {self.inputs} when the weights were first loaded and is {now} now",
-                "declare the same inputs whenever the same weights are loaded",
+                f"were {self.inputs} when the weights were first loaded and are {now} now",
+                "declare the same inputs every time the same weights are loaded",
             )
         return model
 
@@ -173,7 +172,7 @@ class LoadedRow:
 
 
 def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a method keeps as `Options` in ``options``, with defaults; ``given`` if it keeps none."""
+    """Options of a method including defaults, from its ``options`` attribute; ``given`` for a method without it."""
     options = getattr(method, "options", None)
     return options.model_dump(mode="json") if isinstance(options, Options) else dict(given)
 
@@ -185,25 +184,25 @@ def predict(
 
     Args:
         method: a loaded method.
-        handover: its input.
+        handover: chain of steps that makes the input.
         keys: keys of the samples.
-        chunk: samples per call of the method, see `chunks`.
+        chunk: number of samples per call of the method (`chunks`).
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: see `predict_chunks`.
-        Exception: what the method itself raises, with a note that names the samples.
+        InputError: the method returns invalid predictions (`predict_chunks`).
+        Exception: errors of the method itself, with a note that names the samples.
     """
     answers = predict_chunks(method, handover, chunks(handover, keys, chunk), progress=progress)
     return [answers[key] for key in keys]
 
 
 def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[list[str]]:
-    """Divide keys into calls of a method: whole groups of at most ``size`` keys, at least one group.
+    """Divide keys into calls of a method: whole groups, up to ``size`` keys or one larger group.
 
-    People of one sample stay together, and so do samples that a method may use together because they share their
-    cameras. A method of several views without extrinsics gets one group per call: two groups in one call would reveal
-    whether they have the same cameras.
+    People of one sample stay together, and so do samples with the same cameras that a method may use together. A method
+    of several views without extrinsics gets one group per call: two groups in one call would reveal whether they have
+    the same cameras.
     """
     one_group = not handover.inputs.extrinsics and handover.inputs.views[1] > 1
     calls: list[list[str]] = []
@@ -222,12 +221,12 @@ def predict_chunks(
 
     Args:
         method: a loaded method.
-        handover: its input.
-        chunks_of_keys: keys of the samples of each call.
+        handover: chain of steps that makes the input.
+        chunks_of_keys: keys of the samples in each call.
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: the method does not return one `Poses` per sample, or one in a frame that is not a view, or with
+        InputError: the method does not return one `Poses` per sample, names a frame that is not a view, or predicts
             several people for a sample of one person.
         Exception: errors of the method itself, with a note that names the samples.
     """
@@ -251,7 +250,7 @@ def predict_chunks(
 
 
 def _check_poses(predicted: object, samples: int, method: str) -> None:
-    """InputError unless a method returned a list with one `Poses` per sample."""
+    """Raise InputError unless a method returned a list with one `Poses` per sample."""
     where = f"{method}.predict"
     if not isinstance(predicted, Sequence):
         raise InputError(where, f"returned {type(predicted).__name__}", "return a list, one Poses per sample")
@@ -264,7 +263,7 @@ def _check_poses(predicted: object, samples: int, method: str) -> None:
 
 
 def roots_of(skeleton: Skeleton, row: str, by_key: Mapping[str, Poses]) -> dict[str, Array]:
-    """The roots (P, 3) of predictions by key; InputError for predictions in a camera's frame."""
+    """Roots (P, 3) of predictions by key, world mm; raise InputError for predictions in a camera frame."""
     if camera := next((poses.frame for poses in by_key.values() if poses.frame != "world"), None):
         remedy = "name a row under `after` that predicts in the world's frame"
         raise InputError(f"methods.{row}", f"predicts roots in the frame of camera {camera}", remedy)
@@ -274,13 +273,13 @@ def roots_of(skeleton: Skeleton, row: str, by_key: Mapping[str, Poses]) -> dict[
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One row under one condition, with one file of weights.
+    """Job: predictions of one row with one file of weights under one condition.
 
     Args:
-        source: the data set.
+        source: data set to predict.
         crops: folder of the crop store.
         row: the row with its weights.
-        condition: input of the row.
+        condition: cameras and perturbation of the input.
         keys: keys of the samples.
         roots_mm: key -> root positions (P, 3), for a row that needs predicted roots.
         origin: data set that the weights were trained on; None: ``source``.
@@ -295,7 +294,7 @@ class Prediction:
     origin: DataSource | None = None
 
     def handover(self) -> Handover:
-        """The samples as the row may see them."""
+        """Chain of steps that makes the input of the row."""
         condition, dataset = self.condition, self.source.dataset
         return Handover(
             dataset,
@@ -335,7 +334,7 @@ def predict_all(predictions: Sequence[Prediction], progress: Progress | None = N
 
 
 def _parts(prediction: Prediction) -> Iterator[list[list[str]]]:
-    """The chunks of all samples, about `PIECE` samples together."""
+    """Lists of chunks with about `PIECE` samples each."""
     part: list[list[str]] = []
     for chunk in chunks(prediction.handover(), prediction.keys):
         part.append(chunk)
@@ -352,10 +351,10 @@ def _predict_piece(piece: _Piece) -> dict[str, Poses]:
 
 
 def has_depth(dataset: Dataset) -> bool:
-    """Whether the truth of a training split is in 3D, of some person at least; else it is annotated in the image alone.
+    """Whether any pose of the training split is annotated in 3D, and not only in the image.
 
     Args:
-        dataset: with a training split.
+        dataset: data set with a training split.
     """
     keys = dataset.keys("train")
     some = keys[:: max(1, len(keys) // LOOKED_AT)]
@@ -363,20 +362,20 @@ def has_depth(dataset: Dataset) -> bool:
 
 
 def fitted_constants(training: Training, samples: LabelledSamples) -> dict[str, float]:
-    """The constants that a finished training fits on its samples (`Training.finish`)."""
+    """Constants that a finished training fits to a part of its samples (`Training.finish`)."""
     some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
     return training.finish([sample for sample, _ in some], [truth for _, truth in some])
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data sets that a row is trained on.
+    """Training data of a row, from one or several data sets.
 
     Args:
-        run: the row on the data set that it is trained for.
+        run: the row on the data set for which it is trained.
 
     Raises:
-        InputError: a data set that params.yaml names a folder of is not there, or cannot be read.
+        InputError: the folder of a data set in params.yaml does not exist or cannot be read.
 
     Example:
         >>> data = TrainingData(plan.run("rootnet", "mupots"))  # doctest: +SKIP
@@ -388,44 +387,44 @@ class TrainingData:
 
     @property
     def own(self) -> bool:
-        """Whether it is trained on the data set itself and on no other."""
+        """Whether the row is trained on the run's data set only."""
         return [source.name for source in self.run.training] == [self.run.source.name]
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of those without a copy."""
+        """Names of the training data sets without a local copy."""
         return tuple(source.name for source in self.run.training if source.is_absent)
 
     @cached_property
     def datasets(self) -> tuple[Dataset, ...]:
-        """Those with a copy, opened; InputError if the run's own data set has none."""
+        """Opened training data sets with a local copy; raises InputError if the only one has none."""
         if self.own:
             return (self.run.dataset,)
         return tuple(source.dataset for source in self.run.training if not source.is_absent)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of those with a copy."""
+        """Names of the training data sets with a local copy."""
         return tuple(dataset.name for dataset in self.datasets)
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """The names, as weights state them; empty where it is the data set itself alone."""
+        """Names of the training data sets for the checkpoint; empty: the run's data set only."""
         return () if self.names == (self.run.source.name,) else self.names
 
     @property
     def manifests(self) -> dict[str, str]:
-        """Data set -> its manifest; empty where the row names none."""
+        """Map from training data sets to their manifests; empty: the run's data set only."""
         return {} if self.own else {dataset.name: dataset.manifest() for dataset in self.datasets}
 
     @property
     def without(self) -> str:
-        """For the terminal: those that it is trained without; empty where there is none."""
+        """Note for the terminal on training data sets without a local copy; empty: all have one."""
         return f"; without {', '.join(self.absent)}, of which there is no copy" if self.absent else ""
 
     @cached_property
     def nothing_to_learn(self) -> str:
-        """Why nothing can be learned; empty where something can."""
+        """Reason why the row cannot be trained; empty if it can."""
         samples = {dataset.name: len(dataset.keys("train")) for dataset in self.datasets}
         if not any(samples.values()):
             if self.own:
@@ -440,11 +439,11 @@ class TrainingData:
 
     @property
     def joints(self) -> tuple[str, ...]:
-        """Of the training: those of the data set, unless the row is trained on roots."""
+        """Joint names of the training: those of the data set, or only the root."""
         return self._skeleton(build_learner(self.run)).joints
 
     def learner(self) -> Learner:
-        """What is trained, with the joints of its training; epochs of unstated length are passes over all of it."""
+        """Construct the learner with the joints of the training; an epoch without length is one pass over all data."""
         if self.own:
             return build_learner(self.run, moments=self.crops if self.each_view else None)
         skeleton = self._skeleton(build_learner(self.run))
@@ -452,12 +451,12 @@ class TrainingData:
 
     @property
     def each_view(self) -> bool:
-        """Whether each view of a sample is an example (`Learner`)."""
+        """Whether each view of a sample is a training sample by itself (`Learner`)."""
         return bool(getattr(find_learner(self.run.spec), "each_view", False))
 
     @cached_property
     def crops(self) -> int:
-        """People in views of one pass, data sets with depth and without half and half."""
+        """Number of crops (people × views) per pass, half from data sets with depth and half from those without."""
         of_kind = {True: 0, False: 0}
         for dataset, depth in self._parts:
             samples = map(dataset.sample, dataset.keys("train"))
@@ -465,21 +464,20 @@ class TrainingData:
         return max(of_kind.values()) * sum(count > 0 for count in of_kind.values())
 
     def samples(self, training: Training, inputs: Inputs, seed: int, progress: Progress) -> LabelledSamples:
-        """What a training of several data sets sees: as many passes over all of them as it takes.
+        """Samples of a training on several data sets, for as many passes as its steps need.
 
         Args:
-            training: made by `learner`.
-            inputs: that it declares.
-            seed: of what is drawn to bring both halves to the same length.
+            training: training made by `learner`.
+            inputs: inputs that the training declares.
+            seed: seed of the draws that bring both halves, with and without depth, to the same length.
             progress: called while crops are decoded.
 
         Raises:
-            InputError: it asks for roots that another row predicts, or the boxes of a data set are of other people
-                than are annotated.
+            InputError: the training needs predicted roots, or the numbers of boxes and annotated people differ.
         """
         if inputs.root == "predicted":
-            problem = "names data sets, and the row is handed roots that are predicted on its own alone"
-            raise InputError(f"params.yaml: methods.{self.run.row}.train_on", problem, "leave it out")
+            problem = "names data sets, but the row needs predicted roots, which only its own data set has"
+            raise InputError(f"params.yaml: methods.{self.run.row}.train_on", problem, "remove train_on")
         skeleton = self._skeleton(build_learner(self.run))
         of_kind: dict[bool, list[LabelledSamples]] = {True: [], False: []}
         for dataset, depth in self._parts:
@@ -494,14 +492,14 @@ class TrainingData:
 
     @cached_property
     def _parts(self) -> list[tuple[Dataset, bool]]:
-        """Those that have training samples, and whether with depth."""
+        """Data sets with training samples, each with whether it has depth."""
         return [(dataset, has_depth(dataset)) for dataset in self.datasets if dataset.keys("train")]
 
     def _skeleton(self, learner: Learner) -> Skeleton:
-        """The joints of the training: the data set's, or the root where others differ and the learner answers it alone.
+        """Joints of the training: those of the data set, or the root if joint sets differ and only roots are learned.
 
         Raises:
-            InputError: the data sets have other joints than the one that it is trained for.
+            InputError: joints differ between the data sets, and the learner predicts more than roots.
         """
         own = self.run.dataset.skeleton
         other = next((each for each in self.datasets if skeleton_of_truth(each).joints != own.joints), None)
@@ -513,6 +511,6 @@ class TrainingData:
                 f"params.yaml: methods.{self.run.row}.train_on",
                 f"{other.name} has other joints ({skeleton_of_truth(other).name}) than "
                 f"{self.run.source.name} ({own.name})",
-                "name data sets with the same joints; only a row that answers roots alone can mix others",
+                "name data sets with the same joints; only a row that predicts only roots can mix joint sets",
             )
         return ROOT

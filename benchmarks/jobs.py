@@ -1,8 +1,8 @@
 """Work in several processes: independent jobs, locks on files, progress on stderr.
 
-joblib runs the jobs in this process, in processes of this machine, or on a Dask cluster. A job is a picklable value,
-and all jobs of a call share one function of it. Jobs and their results do not depend on the number of workers, so every
-way of running them gives the same bytes. `workers` chooses the way for a whole command, and for
+joblib runs the jobs in this process, in processes of this machine, or on a Dask cluster. A job is a picklable argument
+of a function that all jobs of a call share. Jobs and their results do not depend on the number of workers, so each
+backend gives the same bytes. `workers` chooses the backend for a whole command, and for
 `datasets.synthetic.generation`, which calls joblib directly.
 """
 
@@ -12,8 +12,10 @@ import ctypes
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +42,9 @@ def workers(processes: int, cluster: str | None = None) -> Iterator[None]:
     """Run the jobs of the block in worker processes, one thread each.
 
     Args:
-        processes: on this machine, one per GPU at most; 1 runs the jobs in this process.
+        processes: number of processes on this machine, at most one per GPU; 1: jobs run in this process.
         cluster: address of a Dask scheduler, whose workers run the jobs instead. They need the same checkout, data and
-            results under the same paths.
+            results under the same paths. None: this machine runs the jobs.
 
     Raises:
         InputError: the cluster cannot be reached, or a worker was killed.
@@ -58,21 +60,22 @@ def workers(processes: int, cluster: str | None = None) -> Iterator[None]:
         elif (count := min(processes, _gpus() or processes)) > 1:
             # Loky replaces a worker whose memory grows by 300 MB, which a network's does. No job is lost.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
+            warnings.filterwarnings("ignore", ".*tasks which were still being processed by the workers")  # an error's
             stack.enter_context(
                 parallel_config("loky", n_jobs=count, inner_max_num_threads=1, initializer=_set_up_worker)
             )
         try:
             yield
         except BrokenProcessPool:
-            remedy = "run the same command again, where memory is short with fewer `processes`"
+            remedy = "run the same command again, with fewer `processes` if memory is short"
             raise InputError("a worker process", "was killed", remedy) from None
 
 
 def run_jobs(function: Callable[[JobT], ResultT], jobs: Sequence[JobT]) -> Iterator[ResultT]:
-    """Yield the result of each job in order, as soon as it is there.
+    """Run jobs, and yield their results in order as soon as they are finished.
 
     Raises:
-        Exception: the first one that a job raises. Further jobs are dropped.
+        Exception: the first error of a job. Further jobs are dropped.
 
     Example:
         >>> list(run_jobs(abs, [-3, -4]))
@@ -83,14 +86,40 @@ def run_jobs(function: Callable[[JobT], ResultT], jobs: Sequence[JobT]) -> Itera
     yield from parallel(delayed(_run)((function, job)) for job in jobs)
 
 
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends, even by SIGKILL. Has an effect on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with(process: int) -> None:
+    """Kill this process as soon as another process ends, for example not its parent. Has an effect on Linux only.
+
+    Example:
+        >>> end_with(os.getppid())
+    """
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        ended = os.pidfd_open(process)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait() -> None:
+        select.select([ended], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def worker_number() -> int | None:
-    """Number of this worker process, which chooses its GPU; None in the main process and on a cluster."""
+    """Index of this worker process, which selects its GPU; None in the main process and on a cluster."""
     name, _, number = multiprocessing.current_process().name.partition("-")
     return int(number) if name == "LokyProcess" and number.isdecimal() else None
 
 
 def use_one_thread() -> None:
-    """Limit PyTorch to one thread on a CPU, so that results do not depend on the number of cores or workers."""
+    """Limit PyTorch to one CPU thread, so that results do not depend on the number of cores or workers."""
     import torch
 
     if not torch.cuda.is_available():
@@ -98,7 +127,7 @@ def use_one_thread() -> None:
 
 
 def _gpus() -> int:
-    """Number of GPUs of this machine, 0 in a command that has no use for PyTorch."""
+    """Number of GPUs of this machine; 0 if the command does not use PyTorch."""
     torch = sys.modules.get("torch")
     return 0 if torch is None else int(torch.cuda.device_count())
 
@@ -112,23 +141,22 @@ def _dask_client(address: str) -> Iterator[object]:
     try:
         client = Client(address)
     except (OSError, ValueError) as error:
-        remedy = "start `dask scheduler` and workers, or leave out `cluster`"
+        remedy = "start `dask scheduler` and workers, or remove `cluster`"
         raise InputError(f"cluster {address}", f"cannot be reached ({error})", remedy) from None
     try:
         with client:
             yield client
     except KilledWorker as error:
-        remedy = "give workers more memory, or see their logs"
+        remedy = "give the workers more memory, or read their logs for another cause"
         raise InputError(f"cluster {address}", f"workers were killed by the same job ({error})", remedy) from None
 
 
 def _set_up_worker() -> None:
-    """Let a worker of this machine compute in one thread, and end with its parent."""
+    """Set up a worker of this machine: it computes in one thread and ends with its parent."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)
 
@@ -147,7 +175,7 @@ def _run(call: tuple[Callable[[JobT], ResultT], JobT]) -> ResultT:
 
 
 def _is_picklable(error: Exception) -> bool:
-    """True if another process can read the error."""
+    """Whether an error can be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -163,7 +191,7 @@ _LINE_EVERY_S = 10.0
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """Show a bar on a terminal, or a line every ten seconds in a file or pipe; only in the first process."""
+    """Show progress on stderr: a bar on a terminal, a line every ten seconds elsewhere; only in the first process."""
     if not is_first_process():
         yield lambda done, total, values=None: None
         return
@@ -205,7 +233,7 @@ _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 def is_first_process() -> bool:
-    """Whether this process is the first of those that torchrun or SLURM launched together, or the only one."""
+    """Whether this is the only process, or rank 0 of the processes of torchrun or SLURM."""
     return all(os.environ.get(rank, "").strip() in ("", "0") for rank in _RANKS)
 
 
@@ -214,9 +242,9 @@ def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None
     """Hold a lock file during the block.
 
     Args:
-        path: of the lock.
-        doing: the work of the block, for the error.
-        group: whether processes that were launched together share the work. Their first one holds the lock for all.
+        path: path of the lock file.
+        doing: work of the block in words, for the error, such as "training this row".
+        group: whether processes launched together share the work; rank 0 then holds the lock for all.
 
     Raises:
         InputError: another process holds the lock.

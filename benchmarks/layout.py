@@ -1,4 +1,4 @@
-"""Where every file of results/ lies."""
+"""Paths of all files in results/."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poseboard.protocols.records import RowKind, check_name, row_folder, row_pat
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one profile.
+    """Paths of the results of one profile.
 
     Args:
         home: folder of params.yaml.
@@ -25,7 +25,7 @@ class Layout:
 
     @property
     def results(self) -> Path:
-        """results/<profile>."""
+        """Results folder of the profile, results/<profile>."""
         return self.home / "results" / check_name("profile", self.profile)
 
     @property
@@ -40,12 +40,12 @@ class Layout:
 
     @property
     def run_file(self) -> Path:
-        """File with the profile whose stages DVC runs; dvc.yaml takes its paths from there."""
+        """File with the name of the profile whose stages DVC runs; dvc.yaml reads the name for its paths."""
         return run_file(self.home)
 
     @property
     def plan(self) -> Path:
-        """Folder of what the `plan` stage writes."""
+        """Output folder of the `plan` stage."""
         return self.results / "plan"
 
     @property
@@ -59,42 +59,42 @@ class Layout:
         return self.results / "stage-times.json"
 
     def dataset_file(self, kind: Literal["data", "comparisons"], dataset: str) -> Path:
-        """results/<profile>/<kind>/<dataset>.json.
+        """File of results of a data set, results/<profile>/<kind>/<dataset>.json.
 
         Raises:
-            InputError: the data set's name would lead elsewhere.
+            InputError: the name of the data set is not a plain file name.
         """
         return self.results / kind / f"{check_name('data set', dataset)}.json"
 
     def row_path(self, kind: RowKind, row: str, dataset: str) -> Path:
-        """The file or folder of a row's results on a data set, in the layout that protocols/records lists.
+        """File or folder of a row's results on a data set, in the layout of protocols/records.
 
         Raises:
-            InputError: one of the names would lead elsewhere.
+            InputError: a name is not a plain file name.
         """
         return row_path(self.results, kind, row, dataset)
 
     def row_folder(self, kind: RowKind, row: str) -> Path:
-        """The folder of a row's results of one kind, on all data sets."""
+        """Folder of a row's results of one kind, on all data sets."""
         return row_folder(self.results, kind, row)
 
     def row_lock(self, kind: RowKind, row: str, dataset: str) -> Path:
-        """Lock file of `row_path`; beside the rows' folders, which hold results only."""
+        """Lock file for `row_path`, outside the rows' folders, which have results only."""
         return self.results / kind / f".{check_name('row', row)}-{check_name('data set', dataset)}.lock"
 
     def checkpoint(self, dataset: str, row: str, seed: int) -> Path:
-        """File of a row's final weights."""
+        """File of a row's final weights for one seed."""
         return self.row_path("checkpoints", row, dataset) / f"seed{seed}.pt"
 
     def predictions(self, dataset: str, row: str, condition: Condition, seed: int) -> Path:
-        """File of a row's predictions."""
+        """File of a row's predictions for one condition and seed."""
         return self.row_path("predictions", row, dataset) / f"{condition.slug}-seed{seed}.parquet"
 
     def portable(self, text: str) -> str:
-        """A text with paths relative to this checkout, for files that travel."""
+        """Make the paths in a text relative to this checkout, for files that are copied to other machines."""
         return text.replace(f"{self.home}{os.sep}", "")
 
 
 def run_file(home: Path) -> Path:
-    """File with the profile whose stages DVC runs."""
+    """File with the name of the profile whose stages DVC runs."""
     return home / "results" / "run.yaml"

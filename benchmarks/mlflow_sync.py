@@ -1,8 +1,8 @@
-"""Copies the trainings and scores in results/ into an MLflow store. The JSON files are the truth; the store is a view.
+"""Copies of the trainings and scores in results/ in an MLflow store. The JSON files are authoritative.
 
-One experiment per profile and data set, one flat run per training file and score file. A run is recognised by a hash of
-its file without dates and timings, so a second sync adds nothing. A run that a kill or a full disk cut short never
-reaches the status FINISHED; the next sync deletes and rewrites it.
+The store has one experiment per profile and data set, and one run without children per training file and score file. A
+run is identified by a hash of its file without dates and timings, so a second sync adds nothing. An interrupted run
+never reaches the status FINISHED; the next sync deletes and rewrites it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import filelock
-from mlflow.entities import Metric, Param
+from mlflow.entities import Experiment, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.protocols.records import (
     Curve,
     Provenance,
@@ -36,6 +37,7 @@ from poseboard.protocols.records import (
     TrainingRun,
     row_paths,
 )
+from poseboard.report.formatting import file_name
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -43,28 +45,29 @@ logging.getLogger("mlflow.store.db").setLevel(
     logging.CRITICAL
 )  # logs whole SQL statements of errors that it raises too
 
-HOST = "127.0.0.1"
+HOST, PORT = "127.0.0.1", 5000
 _PREFIX = "poseboard-"
 _HASH_TAG = "poseboard.file_sha256"
 _KIND_TAG = "kind"
 _VIEW_TAG = "mlflow.sharedViewState.scores"
 """MLflow's page keeps a saved view (filter, order, columns) in such a tag of the experiment."""
 _MAX_LABEL = 64
+_FINISHED = "attributes.status = 'FINISHED'"
 _KINDS: dict[RowKind, type[TrainingFile | ScoreFile]] = {"training": TrainingFile, "scores": ScoreFile}
 
 
 def tracking_uri(home: Path) -> str:
-    """Absolute URI of the sqlite store of a checkout."""
+    """Absolute URI of the SQLite store of a checkout."""
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
 def sync(home: Path, profile: str, results: Path) -> tuple[int, int, list[str]]:
-    """Add the runs of all training and score files that the store does not have.
+    """Add runs to the store for all new training and score files.
 
     Args:
         home: folder of mlflow.db and mlruns/.
-        profile: name, for the experiments.
-        results: results/<profile>.
+        profile: name of the profile, which is part of the experiments' names.
+        results: results folder of the profile.
 
     Returns:
         Number of runs added, number of runs already in the store, and a line for each file that was skipped because it
@@ -107,31 +110,27 @@ def sync(home: Path, profile: str, results: Path) -> tuple[int, int, list[str]]:
 
 
 def server_command(home: Path, port: int) -> list[str]:
-    """Command of MLflow's own server of the store of a checkout, in one process."""
+    """Command that starts MLflow's server for the store of a checkout, in one process."""
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(home), "--workers", "1"]
     # At its usual log level it prints every request, and an address that opens the view of traces.
     return [*server, "--host", HOST, "--port", str(port), "--uvicorn-opts", "--log-level warning"]
 
 
 def pages(home: Path) -> dict[str, str]:
-    """Name of each experiment -> its address on the server; MLflow 3 opens a bare address in a view of traces.
+    """Map experiment names to addresses on the server. The addresses select the table of runs, not MLflow 3's traces.
 
     Args:
         home: folder of mlflow.db.
 
     Raises:
-        InputError: there is no store, or it cannot be used.
+        InputError: the store does not exist or cannot be used.
 
     Example:
         >>> pages(Path("."))  # doctest: +SKIP
         {'poseboard-default-human36m': '#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=scores'}
     """
-    if not (home / "mlflow.db").exists():
-        raise InputError(home / "mlflow.db", "no run has been logged yet", "run `make repro`, or `poseboard sync`")
     with _store_problems(home):
-        experiments = _open_store(home).search_experiments(
-            filter_string=f"name LIKE '{_PREFIX}%'", order_by=["experiment_id ASC"]
-        )
+        experiments = _experiments(_existing_store(home))
     return {
         experiment.name: f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
         + ("&viewStateShareKey=scores" if _VIEW_TAG in experiment.tags else "")
@@ -139,8 +138,48 @@ def pages(home: Path) -> dict[str, str]:
     }
 
 
+def run_addresses(home: Path, row: str | None = None, port: int = PORT) -> dict[str, str]:
+    """Map names of finished runs (`Provenance.mlflow_run`) to their addresses on the server.
+
+    Args:
+        home: folder of mlflow.db.
+        row: name of a row; None: all rows.
+        port: port of the server.
+
+    Raises:
+        InputError: the store does not exist, cannot be used, or has no run of the row.
+
+    Example:
+        >>> run_addresses(Path("."), "dlt")  # doctest: +SKIP
+        {'dlt/score/human36m/default/2026-11-21…': 'http://127.0.0.1:5000/#/experiments/1/runs/0d1c…', …}
+    """
+    with _store_problems(home):
+        client = _existing_store(home)
+        experiments = [experiment.experiment_id for experiment in _experiments(client)]
+        runs = client.search_runs(experiments, _FINISHED, max_results=50_000, order_by=["attributes.start_time ASC"])
+    rows = dict.fromkeys(run.data.tags.get("method", "") for run in runs)
+    if row is not None and row not in rows:
+        raise InputError(home / "mlflow.db", f"has no run of row {row!r}", did_you_mean(row, rows))
+    return {
+        str(run.info.run_name): f"http://{HOST}:{port}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        for run in runs
+        if _HASH_TAG in run.data.tags and row in (None, run.data.tags.get("method"))
+    }
+
+
+def _experiments(client: MlflowClient) -> list[Experiment]:
+    return list(client.search_experiments(filter_string=f"name LIKE '{_PREFIX}%'", order_by=["experiment_id ASC"]))
+
+
+def _existing_store(home: Path) -> MlflowClient:
+    """Client of an existing store; raise InputError if there is no store."""
+    if not (home / "mlflow.db").exists():
+        raise InputError(home / "mlflow.db", "no run has been logged yet", "run `make repro`, or `poseboard sync`")
+    return _open_store(home)
+
+
 def _open_store(home: Path) -> MlflowClient:
-    """The client of a store; a new store takes its place only when it has all its tables."""
+    """Client of a store; a new store is moved into place only when all its tables exist."""
     store = home / "mlflow.db"
     if store.exists():
         # For a file that is not a database MLflow itself retries for two minutes.
@@ -155,7 +194,7 @@ def _open_store(home: Path) -> MlflowClient:
 
 @contextmanager
 def _store_problems(home: Path) -> Iterator[None]:
-    """Turn errors of the database and of the artifact folder into one line that names it."""
+    """Convert errors of the database and the artifact folder to an InputError that names the store."""
     try:
         yield
     except OSError as error:
@@ -164,7 +203,7 @@ def _store_problems(home: Path) -> Iterator[None]:
         reason = _database_error(error)
         if reason is None:
             raise
-        remedy = "free disk space and run it again, or move it away: a sync makes it anew"
+        remedy = "free disk space and run the command again, or move the file away: `poseboard sync` creates a new one"
         raise InputError(home / "mlflow.db", f"MLflow cannot use it ({reason})", remedy) from error
 
 
@@ -185,10 +224,12 @@ def _experiment(client: MlflowClient, home: Path, name: str) -> str:
 
 
 def _finished_runs(client: MlflowClient, experiment: str) -> set[str]:
-    """Hashes of the files whose runs are complete; deletes unfinished runs."""
+    """File hashes of all complete runs; deletes unfinished runs and runs with missing artifacts."""
     finished = set()
     for run in client.search_runs([experiment], max_results=50_000):
-        if run.info.status == "FINISHED":
+        folder = urlsplit(run.info.artifact_uri)
+        is_whole = folder.scheme not in ("", "file") or Path(unquote(folder.path)).is_dir()
+        if run.info.status == "FINISHED" and is_whole:
             finished.add(run.data.tags.get(_HASH_TAG, ""))
         elif _HASH_TAG in run.data.tags:
             client.delete_run(run.info.run_id)
@@ -218,6 +259,8 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
         # Links a score to the training of its weights.
         **{f"checkpoint.{seed}": sha256 for seed, sha256 in made.checkpoint_sha256.items()},
     }
+    page = path.resolve().parents[2] / "leaderboard" / "methods" / f"{file_name(record.method)}.html"
+    tags["mlflow.note.content"] = f"Page of the row, which `poseboard report` writes: {page.as_uri()}"
     if made.git_commit is not None:
         tags |= {"mlflow.source.git.commit": made.git_commit, "git_dirty": str(made.git_dirty)}
     params = {f"options.{name}": str(value) for name, value in made.options.items()}
@@ -231,16 +274,32 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
         metrics = _training_metrics(record, end_ms)
     else:
         tags |= {_KIND_TAG: "score", "protocol": ", ".join(sorted({score.protocol for score in record.scores}))}
+        tags |= _signature_tags(record)
         metrics = _score_metrics(record, end_ms)
     run = client.create_run(experiment, start_time=start_ms, run_name=made.mlflow_run, tags=tags).info.run_id
     try:
         client.log_batch(run, metrics=metrics, params=[Param(_plain(k), v[:500]) for k, v in params.items()])
         client.log_artifact(run, str(path))
+        if isinstance(record, ScoreFile):
+            signatures = {_metric_name(score, record): score.signature.facts for score in record.scores}
+            client.log_dict(run, signatures, "signatures.json")
     except (MlflowException, ValueError, OverflowError):
         with suppress(MlflowException):
             client.delete_run(run)
         raise
     client.set_terminated(run, end_time=end_ms)  # last: only a complete run is FINISHED
+
+
+def _signature_tags(record: ScoreFile) -> dict[str, str]:
+    """Three facts of the first headline score as tags; the artifact signatures.json has all facts of all scores."""
+    if not record.scores:
+        return {}
+    signature = next((score for score in record.scores if score.headline), record.scores[0]).signature
+    return {
+        "signature.measure": f"{signature.metric}, alignment {signature.alignment}",
+        "signature.cameras": signature.views,
+        "signature.trained_on": signature.trained,
+    }
 
 
 def _training_metrics(record: TrainingFile, moment: int) -> list[Metric]:
@@ -268,14 +327,14 @@ def _score_metrics(record: ScoreFile, moment: int) -> list[Metric]:
 
 
 def _points(name: str, curve: Curve, moment: int) -> list[Metric]:
-    """A curve as a metric over steps: step = x, such as a training step, a threshold or a number of cameras."""
+    """Curve as an MLflow metric; the step is x, such as a training step, a threshold or a number of cameras."""
     return [Metric(name, y, moment, round(x)) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
 
 
 def _metric_name(score: Score, record: ScoreFile) -> str:
-    """Table, plus the facts in which its numbers differ, plus why the row has no rank.
+    """Metric name of a score: table, facts that distinguish its scores, and why the row has no rank.
 
-    Unranked numbers get their own name, so that runs sorted by a table start with ranked rows.
+    Unranked scores have another name, so that runs sorted by a table start with ranked rows.
     """
     of_table = [other.signature.facts for other in record.scores if other.table == score.table]
     facts = score.signature.facts
@@ -288,12 +347,12 @@ def _metric_name(score: Score, record: ScoreFile) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name with only the characters that MLflow admits."""
+    """Replace the characters of a name that MLflow does not allow."""
     return re.sub(r"[^\w./-]+", "-", name).strip("-")[:200]
 
 
 def _save_view(client: MlflowClient, experiment: str, records: list[ScoreFile]) -> None:
-    """Save the view that `pages` opens: scored runs with their tables as columns, sorted by the headline table."""
+    """Save the view for the addresses of `pages`: scored runs, tables as columns, sorted by the headline table."""
     scores = [s for record in records for s in record.scores if _metric_name(s, record) == s.table]
     if not scores:
         return

@@ -1,4 +1,4 @@
-"""The schema of params.yaml, strict: rows, data sets, profiles."""
+"""Strict schema of params.yaml: rows, data sets, profiles."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError, did_you_mean, validated
+from poseboard.datasets.files import parse_yaml, read_bytes
 from poseboard.protocols.records import check_name
 
 PROFILE_VARIABLE = "POSEBOARD_PROFILE"
 """Environment variable with the profile of a command, as ``--profile`` sets it, and of all stages of a run."""
+
+RUN_VARIABLE = "POSEBOARD_RUN"
+"""Environment variable with the number of the process of DVC: its stages end with it."""
 
 CLUSTER_VARIABLE = "POSEBOARD_CLUSTER"
 """Environment variable with the cluster of a command, as ``--cluster`` sets it, and of all stages of a run."""
@@ -40,12 +43,17 @@ KIND = "kind"
 """
 
 
+_LARGEST_NUMBER = 10**12
+_LARGEST = {"processes": 1024, "batch_size": 10**5, "px": 10**4, "voxels": 1024}
+"""Largest number of an option, by its name or the last part of it; of all others `_LARGEST_NUMBER`."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _names(value: Any) -> Any:
-    """A list of names, or a mapping to such lists, unchanged."""
+    """Check that a value is a list of names or a mapping to such lists; return it unchanged."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return value
     if isinstance(value, Mapping) and value:
@@ -54,9 +62,9 @@ def _names(value: Any) -> Any:
 
 
 class MethodEntry(BaseModel):
-    """A row of the board; further fields are options of the method.
+    """Row of the board; additional fields are options of the method.
 
-    ``on``, ``train_on``, ``weights`` and the options may be one value, or a mapping from profiles and data sets to
+    ``on``, ``train_on``, ``weights`` and the options may be a single value, or a mapping from profiles and data sets to
     values.
     """
 
@@ -84,12 +92,12 @@ class MethodEntry(BaseModel):
 
     @property
     def spec(self) -> str:
-        """Argument of ``find_method``: the class, or the folder's name."""
+        """Argument of ``find_method``: the name of the class, or of the folder."""
         return self.class_ or Path(self.code).name
 
 
 class Profile(_Strict):
-    """The size of a run."""
+    """Profile of a run: seeds, processes and sizes of synthetic worlds."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="processes of trainings and evaluations, each with one CPU core or GPU")
@@ -112,43 +120,46 @@ class Profile(_Strict):
 
 
 class Params(_Strict):
-    """The whole of params.yaml."""
+    """Content of params.yaml."""
 
     profile: str
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
     profiles: dict[str, Profile]
+    cost_reference: str | None = Field(
+        default=None, description="row whose prediction time the page gives other times as multiples of"
+    )
     colours: dict[str, str] = Field(default_factory=dict, description="row -> its colour on the page")
     cluster: str | None = Field(default=None, description="address of a Dask scheduler, such as tcp://host:8786")
 
     def kind(self, dataset: str) -> str:
-        """Name of a data set's adapter in the catalogue: its ``kind``, else its own name."""
+        """Name of a data set's adapter in the catalogue: its ``kind``, or the name of the data set."""
         return str(self.datasets.get(dataset, {}).get(KIND, dataset))
 
     def names(self, names: Collection[str] | None, dataset: str) -> bool:
-        """Whether a row's ``on`` names a data set, by its name or its kind; None names all."""
+        """Whether the value of ``on`` includes a data set by its name or kind; None includes all."""
         return names is None or dataset in names or self.kind(dataset) in names
 
     def in_profile(self, profile: str, where: str = "--profile") -> Params:
-        """The same values in another profile.
+        """Copy with another profile.
 
         Args:
             profile: name of the profile.
-            where: option, variable or file that names it, for the error.
+            where: option, variable or file that names the profile, for the error.
 
         Raises:
-            InputError: there is no such profile.
+            InputError: the profile is unknown.
         """
         if profile not in self.profiles:
             raise InputError(f"{where} {profile}", "no such profile", did_you_mean(profile, self.profiles))
         return self.model_copy(update={"profile": profile})
 
     def chosen(self, value: Any, dataset: str | None) -> Any:
-        """The value in force: of a mapping by profile and data set the most specific one, data set before profile.
+        """Resolve the value of an option for the profile and a data set; a data set takes precedence over a profile.
 
         Args:
-            value: of an option.
-            dataset: name of the data set; None: a mapping from data sets stays as it is.
+            value: value of the option, or a mapping from profiles and data sets to values.
+            dataset: name of the data set; None: a mapping from data sets is returned unchanged.
 
         Raises:
             InputError: a mapping has no value for the data set and the profile.
@@ -163,20 +174,7 @@ class Params(_Strict):
         if dataset is None and not set(value).isdisjoint(self.datasets):
             return dict(value)
         place = f"profile {self.profile}" + (f" and data set {dataset}" if dataset else "")
-        raise InputError("params.yaml", f"{dict(value)} has no value for {place}", "add one")
-
-
-def parse_yaml(text: str) -> Any:
-    """The values of a text in YAML 1.2, as DVC reads it: `on` is a word. A key that stands twice is refused.
-
-    Raises:
-        YAMLError: the text is not YAML.
-
-    Example:
-        >>> parse_yaml("{on: [a], true_cameras: true}")
-        {'on': ['a'], 'true_cameras': True}
-    """
-    return YAML(typ="safe").load(text)
+        raise InputError("params.yaml", f"{dict(value)} has no value for {place}", "add a value")
 
 
 def read_params(path: Path) -> Params:
@@ -186,16 +184,19 @@ def read_params(path: Path) -> Params:
         InputError: the file cannot be read, or a value is wrong.
     """
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_yaml(read_bytes(path).decode())
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", "name a YAML file") from None
+    except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = path if mark is None else f"{path}:{mark.line + 1}"
         problem = " ".join(str(getattr(error, "problem", error)).split())[:160]
         raise InputError(where, f"is not YAML ({problem})", "correct it") from None
     if not isinstance(values, dict):
-        raise InputError(path, "holds no mapping", "start from the committed file")
+        raise InputError(path, "is not a YAML mapping", "start from the committed file")
+    _check_numbers(values, f"{path}: ")
     params = validated(Params, values, path)
     _check_names(params, path)
     _check_kinds(params, path)
@@ -204,28 +205,45 @@ def read_params(path: Path) -> Params:
     return params
 
 
+def _check_numbers(value: Any, where: str, most: float = _LARGEST_NUMBER) -> None:
+    """Reject numbers that are too large for sizes of arrays or numbers of processes."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            limit = _LARGEST.get(str(key), _LARGEST.get(str(key).rpartition("_")[2], most))
+            _check_numbers(inner, f"{where}.{key}" if where[-1] != " " else f"{where}{key}", limit)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_numbers(inner, f"{where}.{place}", most)
+    elif isinstance(value, int | float) and not abs(value) <= most:
+        text = "an integer of many digits" if isinstance(value, int) and abs(value) > 10**20 else f"{value}"
+        raise InputError(where, f"is {text}", f"use a number of at most {most:g}")
+
+
 def _check_names(params: Params, path: Path) -> None:
-    """Refuse names that cannot be file names, and profiles named like a data set or without a folder."""
+    """Reject names that cannot be file names, and profiles named like a data set or without a folder."""
     for field in ("profiles", "datasets", "methods"):
         for name in getattr(params, field):
             check_name(f"{path}: {field}", name)
     for name in RESERVED_PROFILES:
         if name in params.profiles:
             where = f"{path}: profiles.{name}"
-            raise InputError(where, f"results/{name} is not a profile's folder", "choose another name")
+            raise InputError(where, f"results/{name} is not the folder of a profile", "choose another name")
     if params.profile not in params.profiles:
         raise InputError(
             f"{path}: profile", f"no profile {params.profile!r}", did_you_mean(params.profile, params.profiles)
         )
     if both := params.profiles.keys() & params.datasets.keys():
-        raise InputError(f"{path}: datasets.{min(both)}", "is a profile's name as well", "rename the profile")
+        raise InputError(f"{path}: datasets.{min(both)}", "is also the name of a profile", "rename the profile")
+    reference = params.cost_reference
+    if reference is not None and reference not in params.methods:
+        raise InputError(f"{path}: cost_reference", f"no row {reference!r}", did_you_mean(reference, params.methods))
     for name in params.colours:
         if name not in params.methods:
             raise InputError(f"{path}: colours.{name}", "no such row", did_you_mean(name, params.methods))
 
 
 def _check_kinds(params: Params, path: Path) -> None:
-    """Refuse a ``kind`` that is not an adapter, and names of the catalogue with another adapter."""
+    """Reject a ``kind`` that is not an adapter, and names of the catalogue with another adapter."""
     known = catalog()
     for name, options in params.datasets.items():
         if KIND not in options:
@@ -234,16 +252,16 @@ def _check_kinds(params: Params, path: Path) -> None:
         if kind not in known:
             raise InputError(where, f"{kind!r} is not a kind of data set", did_you_mean(str(kind), known))
         if name in known and kind != name:
-            raise InputError(where, f"{name} is a data set of another kind", "choose another name for yours")
+            raise InputError(where, f"{name} is a data set of another kind", "choose another name for your data set")
 
 
 def _check_rows(params: Params, path: Path) -> None:
-    """Refuse rows that name no row or data set, and mappings that could be taken for an option's value."""
+    """Reject references to unknown rows or data sets, and mappings that could be mistaken for an option's value."""
     kinds = [name for name, entry in catalog().items() if not entry.adapter.is_published]
     for name, entry in params.methods.items():
         where = f"{path}: methods.{name}"
         if name == SCRATCH:
-            raise InputError(where, "stands for no row, where `after` says it", "choose another name")
+            raise InputError(where, "is reserved: as a value of `after` it means no row", "choose another name")
         if entry.after != SCRATCH and entry.after not in params.methods:
             remedy = f"{did_you_mean(entry.after, params.methods)}, or {SCRATCH}"
             raise InputError(f"{where}.after", f"no row {entry.after!r}", remedy)
@@ -259,17 +277,17 @@ def _check_rows(params: Params, path: Path) -> None:
 
 
 def _check_chain(params: Params, name: str, where: str) -> None:
-    """Refuse a row that would start from its own checkpoint, over other rows or not."""
+    """Reject a row that starts from its own checkpoint, directly or through other rows."""
     passed = [name]
     while (after := params.methods[passed[-1]].after) in params.methods:
         if after in passed:
             chain = " after ".join([*passed, after])
-            raise InputError(where, f"{chain}: none of them can be first", f"let one start from {SCRATCH}")
+            raise InputError(where, f"{chain} is circular", f"let one of these rows start from {SCRATCH}")
         passed.append(after)
 
 
 def _check_keys(params: Params, where: str, value: Any) -> None:
-    """Refuse a mapping by profile or data set with a key that is neither: it would be taken for a value."""
+    """Reject unknown keys in a mapping by profile or data set, which would be mistaken for a value."""
     if not isinstance(value, Mapping):
         return
     names = [*params.profiles, *params.datasets]
@@ -282,7 +300,7 @@ def _check_keys(params: Params, where: str, value: Any) -> None:
 
 
 def _check_worlds(params: Params, path: Path) -> None:
-    """Refuse worlds of data sets for whose layout there is no writer."""
+    """Reject synthetic worlds of data sets whose layout has no writer."""
     writable = [name for name, entry in catalog().items() if entry.layout is not None]
     for profile, of_profile in params.profiles.items():
         for name, options in of_profile.worlds.items():
@@ -295,7 +313,7 @@ def _check_worlds(params: Params, path: Path) -> None:
 
 
 def _leaves(value: Any) -> list[str]:
-    """All names in a list, or in the lists of a mapping."""
+    """Names in a list, or in all lists of a mapping."""
     if isinstance(value, Mapping):
         return [name for inner in value.values() for name in _leaves(inner)]
     return list(value or ())

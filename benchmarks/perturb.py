@@ -1,21 +1,22 @@
-"""The step of the hand-over that spoils what a method sees: a sample in, a sample out, by kind, severity and seed.
+"""Perturbations of the input of a method, by kind, severity and seed: one step ``Sample -> Sample`` of the hand-over.
 
-What is drawn depends on the seed, the kind, the view and the sample's key alone, whatever the row, the batch and the
-other views; for cameras and their clocks on the sequence instead of the key, because a rig that is calibrated badly, or
-out of step, stays so. Pixels are changed where an image is read, and not before.
+Random draws depend only on the seed, the kind, the view and the key of the sample, not on the row, the batch or the
+other views. Draws for cameras and their clocks depend on the sequence instead of the key, because a rig with a wrong
+calibration or synchronisation keeps it. Pixels are changed only when an image is read.
 
 * Noise (detections, boxes, intrinsics, extrinsics, image_noise) is Gaussian. Detections move by a share of the longer
-  side of their person's box. The principal point moves by a share of the focal length, as a turned camera would.
-  Extrinsics change R and t alone: a camera is turned about its own centre, and the centre is moved.
-* outlier_views, left_right_swap and missing_cameras strike as many of a sample's views as the severity says, drawn for
-  each sample. At least two views are left of several. An outlier is a detector that is off the person: the box, and
-  given detections with it, lie a whole side of the box elsewhere.
-* left_right_swap is what detectors do to people seen from behind. Of given detections the labels
-  are swapped. Images bear no labels: there the view is mirrored, image and camera together (the first row of K turns
-  negative), so that every pixel keeps its ray while a left arm looks like a right one. Mirroring the image alone would
-  be no swap: it would move every joint as well.
-* occlusion draws a grey box within each person's box; given detections below it are lost.
-* time_shift takes images, boxes and detections of a camera from another frame of the sequence, and leaves the camera.
+  side of the person's box. The principal point moves by a share of the focal length, like a rotation of the camera.
+  Extrinsics noise changes only R and t: it rotates a camera about its centre, and moves the centre.
+* outlier_views, left_right_swap and missing_cameras affect as many views of a sample as the severity says, drawn for
+  each sample. Of several views, missing_cameras keeps at least two. An outlier is a detection beside the person: the
+  box, together with its 2D detections, is shifted by the length of the box's longer side.
+* left_right_swap is a common mistake of detectors on people who turn their back to the camera. It swaps the left and
+  right labels of 2D detections. Images have no labels, so image and camera are mirrored together: the first row of K
+  becomes negative, and every pixel keeps its ray while a left arm looks like a right one. Mirroring only the image
+  would also move every joint.
+* occlusion draws a grey box within each person's box and removes 2D detections inside the grey box.
+* time_shift replaces images, boxes and detections of a camera by those of another frame of the sequence; the camera
+  does not change.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ _GREY = 128
 def perturb(
     sample: Sample, perturbation: Perturbation, flip_order: Sequence[int] = (), neighbour: Neighbour | None = None
 ) -> Sample:
-    """The sample as a perturbation leaves it; severity 0 leaves the same object.
+    """Perturb a sample; severity 0 returns the same object.
 
     Args:
-        sample: with whole frames.
+        sample: a sample with whole frames.
         perturbation: kind, severity and seed.
-        flip_order: of the joints of given detections, index of each one's mirror image (`Skeleton.flip_order`).
-        neighbour: for time_shift; None: there is no other sample.
+        flip_order: for each joint of the 2D detections, index of its left-right counterpart (`Skeleton.flip_order`).
+        neighbour: function from a number of frames to the sample that much later (time_shift); None: no other sample.
 
     Example:
         >>> camera = Camera(np.diag([900.0, 900.0, 1.0]), np.eye(3), np.zeros(3))
@@ -97,12 +98,12 @@ def perturb(
 
 
 def changes(before: Sample, after: Sample, inputs: Inputs) -> bool:
-    """Whether a method with these inputs sees anything else after a perturbation than before.
+    """Whether a perturbation changed any of the inputs that a method declares.
 
     Args:
-        before: the sample.
-        after: as `perturb` left it.
-        inputs: what the method declares.
+        before: sample before the perturbation.
+        after: sample after the perturbation.
+        inputs: inputs that the method declares.
     """
     if len(before.views) != len(after.views):
         return True
@@ -128,13 +129,13 @@ def _differ(one: View, other: View, inputs: Inputs) -> bool:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Random numbers of a sample's views."""
+    """Random draws for the views of a sample."""
 
     perturbation: Perturbation
     sample: Sample
 
     def name(self, view: View) -> str:
-        """All that the draws of a view depend on."""
+        """Text that seeds the draws of a view: seed, kind, key or sequence, and view."""
         key, group = self.sample.key, self.sample.group
         if self.perturbation.kind in CAMERA_KINDS or self.perturbation.kind == "time_shift":
             key = f"{group.subject} {group.action} {group.sequence}"
@@ -144,7 +145,7 @@ class _Draw:
         return _rng(self.name(view))
 
     def views(self, count: int) -> set[str]:
-        """Names of ``count`` views; of more views those of fewer, and some more."""
+        """Draw ``count`` views; a larger count adds views to those of a smaller one."""
         drawn = sorted((self.rng(view).random(), view.name) for view in self.sample.views)
         return {name for _, name in drawn[:count]}
 
@@ -154,12 +155,12 @@ def _rng(name: str) -> np.random.Generator:
 
 
 def _sides(boxes_px: Array) -> Array:
-    """Width and height of boxes (P, 4) -> (P, 2)."""
+    """Width and height (P, 2) of boxes (P, 4) in pixels."""
     return boxes_px[:, 2:] - boxes_px[:, :2]
 
 
 def _longer_side(view: View) -> Array:
-    """(P,) longer side of each person's box; of one without a box that of the given detections, 0 without either."""
+    """Longer side (P,) of each person's box in px; without a box, that of the 2D detections, or else 0."""
     side = _sides(view.boxes_px).max(axis=1)
     if view.joints_px is not None and view.joints_px.shape[1]:
         there = np.isfinite(view.joints_px)
@@ -178,7 +179,7 @@ def _moved_detections(view: View, percent: float, rng: np.random.Generator) -> V
 
 
 def _moved_boxes(view: View, percent: float, rng: np.random.Generator) -> View:
-    """With boxes whose places move by a share of their sides, and whose sizes change by a factor."""
+    """Shift boxes by a share of their sides, and scale them by a factor."""
     draws = percent / 100 * rng.standard_normal((len(view.boxes_px), 3))
     sides = _sides(view.boxes_px)
     centre = view.boxes_px[:, :2] + sides / 2 + draws[:, :2] * sides
@@ -187,7 +188,7 @@ def _moved_boxes(view: View, percent: float, rng: np.random.Generator) -> View:
 
 
 def _off(view: View, rng: np.random.Generator) -> View:
-    """With every person's box, and given detections with it, a side of the box elsewhere."""
+    """Shift every person's box and 2D detections by the longer side of the box, in a random direction."""
     rng.random()  # which chose the view
     angle = rng.uniform(0, 2 * np.pi, len(view.boxes_px))
     shift_px = _longer_side(view)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -196,7 +197,7 @@ def _off(view: View, rng: np.random.Generator) -> View:
 
 
 def _mirrored(view: View, flip_order: Sequence[int]) -> View:
-    """With left and right swapped in given detections; where there is an image the whole view is mirrored with it."""
+    """Swap left and right in 2D detections; in a view with an image, mirror the image and the camera, too."""
     order = list(flip_order)
     joints_px = None if view.joints_px is None else view.joints_px[:, order]
     confidence = None if view.confidence is None else view.confidence[:, order]
@@ -261,7 +262,7 @@ def _covered(image: Image, boxes_px: Array) -> Image:
 
 
 def _shifted(view: View, frames: int, neighbour: Neighbour | None) -> View:
-    """With image, boxes and detections of another frame: the nearest one to ``frames`` later that is there."""
+    """Take image, boxes and detections from the frame ``frames`` later, or the closest existing frame before that."""
     step = 1 if frames > 0 else -1
     for later in range(frames, 0, -step):
         other = None if neighbour is None else neighbour(later)
@@ -272,13 +273,13 @@ def _shifted(view: View, frames: int, neighbour: Neighbour | None) -> View:
 
 
 def _with_pixels(view: View, change: Callable[[Image], Image]) -> View:
-    """With an image that is changed where it is read."""
+    """Change the image of a view when it is read."""
     return view if view.image is None else replace(view, image=lambda: change(view.pixels()))
 
 
 @dataclass(frozen=True)
 class _Corruption:
-    """A change of pixels, (H, W, 3) uint8, the same whenever it is applied."""
+    """Deterministic change of the pixels (H, W, 3) uint8 of an image."""
 
     kind: PerturbationKind
     amount: float

@@ -1,8 +1,8 @@
-"""A whole run: DVC over all stages, in one profile.
+"""The whole pipeline: all stages of one profile, run by DVC.
 
-``results/run.yaml`` names the profile of the stages that DVC knows; dvc.yaml takes its paths from there. A run in
-another profile than that of params.yaml writes the file and restores it at its end. If the run is killed, the stages
-of a plain ``dvc repro`` refuse to run until ``poseboard repro`` has written the file anew.
+``results/run.yaml`` has the name of the profile whose stages DVC runs; dvc.yaml reads it for its paths. A run in
+another profile than that of params.yaml changes the file and restores it at the end. If the run is killed, the stages
+of a plain ``dvc repro`` raise an error until ``poseboard repro`` has written the file again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import poseboard.methods
-from poseboard.benchmarks.jobs import only_writer
+from poseboard.benchmarks.jobs import end_with_parent, only_writer
 from poseboard.benchmarks.layout import run_file
-from poseboard.benchmarks.params import PROFILE_VARIABLE, SCRATCH, parse_yaml
+from poseboard.benchmarks.params import PROFILE_VARIABLE, RUN_VARIABLE, SCRATCH
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import files_sha256, write_file
+from poseboard.datasets.files import files_sha256, parse_yaml, write_file
 from poseboard.protocols.decisions import REFERENCE
 from poseboard.protocols.records import RowKind, Score, ScoreFile, row_paths
 from poseboard.protocols.submissions import submission_folders
@@ -47,14 +47,14 @@ say of itself; without scores here, and with one seed, they call no difference b
 
 @contextmanager
 def in_profile(path: Path, profile: str | None = None) -> Iterator[Plan]:
-    """Let DVC run the stages of a profile, and of the profile that params.yaml names afterwards.
+    """Select the profile whose stages DVC runs during a block; afterwards, DVC runs the profile of params.yaml.
 
     Args:
-        path: params.yaml.
-        profile: None: that of ``POSEBOARD_PROFILE``, or else of params.yaml.
+        path: path of params.yaml.
+        profile: name of the profile; None: the value of ``POSEBOARD_PROFILE``, or else the profile of params.yaml.
 
     Raises:
-        InputError: params.yaml has no such profile, or another process runs the pipeline.
+        InputError: the profile is unknown, or another process runs the pipeline.
     """
     with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
         plan = Plan.read(path)
@@ -68,15 +68,15 @@ def in_profile(path: Path, profile: str | None = None) -> Iterator[Plan]:
 
 
 def write_run(home: Path, profile: str) -> None:
-    """Write `run_file`."""
+    """Write the name of a profile to `run_file`."""
     text = f"# Written by `poseboard repro`; dvc.yaml takes its paths from here.\nrun:\n  profile: {profile}\n"
     write_file(run_file(home), text.encode())
 
 
 def keep_reference(plan: Plan) -> Path:
-    """Have a folder for the scores of profile `REFERENCE`, with a note, though that profile may never have run.
+    """Create the folder for the scores of profile `REFERENCE` with a note, even if that profile has never run.
 
-    The stages of every profile that judge differences depend on it; DVC refuses a dependency that is not there.
+    The compare stages of every profile depend on the folder, and DVC rejects missing dependencies.
     """
     path = plan.home / "results" / REFERENCE / "scores" / "README.md"
     write_file(path, _REFERENCE_NOTE)
@@ -84,10 +84,10 @@ def keep_reference(plan: Plan) -> Path:
 
 
 def planned(plan: Plan) -> dict[Path, bytes]:
-    """The files of results/<profile>/plan that stages depend on, with their content: one per stage.
+    """Content of the files in results/<profile>/plan: one file per stage, on which the stage depends.
 
-    Each has the hashes of the code that the stage runs (`closure`), by file, and its Runs or data sets. So dvc.yaml
-    lists no code, and params.yaml does not fill dvc.lock.
+    A file has the hashes of the code that the stage runs (`closure`), and its Runs or data sets. Therefore dvc.yaml
+    need not list code files, and dvc.lock need not contain params.yaml.
     """
     params, worlds = plan.params, {name: source.world for name, source in plan.sources.items()}
     writers = [entry.writer_module for name, entry in catalog().items() if worlds.get(name) and entry.writer_module]
@@ -100,10 +100,12 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     }
     with_submitted = {"submissions": submitted} if submitted else {}
     all_runs = [run for runs in by_row.values() for run in runs]
+    code_of_rows = [part for runs in by_row.values() if runs for part in row_code(runs[0])]
     stages: dict[str, tuple[object, list[Path]]] = {
         "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
         "compare": (board | with_submitted, closure(["poseboard.benchmarks.score", *_protocols(all_runs)])),
         "speed": (None, closure([ROOMS_FOLDER / "benchmarks" / "speed"])),
+        "costs": (params.cost_reference, closure(["poseboard.benchmarks.speed.costs", *code_of_rows])),
         "report": ({"rows": board, "colours": params.colours} | with_submitted, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
@@ -127,15 +129,15 @@ def planned(plan: Plan) -> dict[Path, bytes]:
 
 
 def _protocols(runs: Iterable[Run]) -> list[str]:
-    """The modules of the protocols of all tables of some runs."""
+    """Modules of the protocols of all tables of some runs."""
     return list(dict.fromkeys(type(table.rule()).__module__ for run in runs for table in run.tables))
 
 
 def write_plan(plan: Plan) -> None:
-    """Write results/<profile>/plan, and the folders that stages depend on whether or not a run fills them.
+    """Write results/<profile>/plan, and the folders that stages depend on.
 
-    These are the files of `planned`, the copy of params.yaml, the starts of rows that start from nothing, and the
-    folder of `keep_reference`.
+    Written are the files of `planned`, the copy of params.yaml, the empty start folder of rows that start from scratch,
+    and the folder of `keep_reference`.
     """
     keep_reference(plan)
     if not plan.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it
@@ -150,7 +152,7 @@ def write_plan(plan: Plan) -> None:
 
 
 def stage_names(plan: Plan) -> list[str]:
-    """All stages of dvc.yaml, one per row where they are generated: "train@dlt"."""
+    """Names of all stages of dvc.yaml; stages that are generated per row are named like "train@dlt"."""
     stages = parse_yaml((plan.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return [
         name
@@ -160,34 +162,34 @@ def stage_names(plan: Plan) -> list[str]:
 
 
 def due_stages(plan: Plan) -> list[str]:
-    """The stages whose dependencies changed, as ``dvc status`` says in the profile of `in_profile`.
+    """Stages with changed dependencies, by ``dvc status`` in the profile of `in_profile`.
 
-    Stages that depend on their outputs may follow.
+    Stages that depend on outputs of these stages may also have to run.
 
     Raises:
-        InputError: DVC cannot say.
+        InputError: ``dvc status`` failed.
     """
     command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
     done = subprocess.run(command, cwd=plan.home, capture_output=True, text=True, check=False)
     try:
         changed = json.loads(done.stdout)
     except json.JSONDecodeError:
-        problem = f"did not say which stages are due ({done.stderr.strip()[-200:]})"
-        raise InputError("dvc status", problem, "run `dvc status` to see why") from None
+        problem = f"did not list the changed stages ({done.stderr.strip()[-200:]})"
+        raise InputError("dvc status", problem, "run `dvc status` and correct its error") from None
     return [name for name in stage_names(plan) if name in changed]
 
 
 def stage_times(plan: Plan) -> dict[str, float]:
-    """Wall time of each stage in its last run here, in seconds; empty if no run left any."""
+    """Wall time of each stage in its last run on this machine, in seconds; empty: none is recorded."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return dict(json.loads(plan.layout.stage_times.read_text(encoding="utf-8")))
     return {}
 
 
 def remove_broken_lock(home: Path) -> None:
-    """Remove a lock file of DVC that a kill left empty or cut off, with which DVC does not start.
+    """Remove an empty or truncated lock file of a killed run, which would keep DVC from starting.
 
-    DVC removes the locks of dead processes, and names the living one that holds a lock.
+    Other locks are left to DVC. It removes locks of dead processes and reports the process that holds a lock.
     """
     path = home / ".dvc" / "tmp" / "rwlock"
     try:
@@ -199,19 +201,27 @@ def remove_broken_lock(home: Path) -> None:
 
 
 def run_pipeline(plan: Plan) -> None:
-    """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages print goes to stderr.
+    """Run ``dvc repro`` in the profile of `in_profile`; the output of DVC and the stages goes to stderr.
 
-    A line before each stage says which it is ("stage 3 of 53"). The wall time of each is written down for
+    A line before each stage gives its number ("stage 3 of 53"). The wall time of each stage is recorded for
     `poseboard plan`.
 
     Raises:
         InputError: a stage failed.
     """
-    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    # Nothing outlives a kill: DVC ends with this process, and its stages, which are children of a shell, with DVC.
+    command = ["sh", "-c", f'{RUN_VARIABLE}=$$ exec "$0" repro', str(Path(sys.executable).with_name("dvc"))]
     environment = {**os.environ, PROFILE_VARIABLE: plan.params.profile}
     count, place, times = len(stage_names(plan)), 0, stage_times(plan)
     running, began = "", time.monotonic()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        preexec_fn=end_with_parent,  # noqa: PLW1509  (there are no threads yet)
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if stage := _STAGE.match(line):
@@ -224,13 +234,13 @@ def run_pipeline(plan: Plan) -> None:
                 print(line, end="", file=sys.stderr, flush=True)
     if process.returncode:
         raise InputError(
-            "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
+            "dvc repro", f"stopped with exit code {process.returncode}", "correct the error of the failed stage above"
         )
     _note_time(plan, times, running, began)
 
 
 def _note_time(plan: Plan, times: dict[str, float], stage: str, began: float) -> None:
-    """Add the wall time of a stage that has ended to `Layout.stage_times`; a full disk is not an error here."""
+    """Add the wall time of a finished stage to `Layout.stage_times`; errors of the disk are ignored."""
     if stage:
         times[stage] = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):
@@ -242,7 +252,7 @@ FREE_BYTES = 3 * 10**9
 
 
 def summary(plan: Plan) -> str:
-    """The scored rows by the first headline table, best first, rows without a rank last, and where the page is."""
+    """Summary of a run as text: scored rows by the first headline table, best first, and the path of the page."""
     rows = []
     for path in row_paths(plan.layout.results, "scores"):
         record = ScoreFile.read(path)
@@ -277,20 +287,20 @@ def summary(plan: Plan) -> str:
 
 
 def _place(record: ScoreFile, chosen: Sequence[Score]) -> tuple[bool, bool, float]:
-    """Sort key of a row by its first number."""
+    """Sort key of a row by its first score."""
     value = chosen[0].value or 0.0
     return record.bound, not chosen[0].complete, value if chosen[0].lower_is_better else -value
 
 
 def duration(seconds: float) -> str:
-    """A span of time as one says it: 40 s, 12 min, 3.5 h."""
+    """Format a duration: 40 s, 12 min, 3.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def disk_line(home: Path) -> str:
-    """A warning if less disk is free than a run of the default profile needs; empty if enough is."""
+    """Warning if the free disk space is too small for a run of the default profile; empty: it suffices."""
     free = shutil.disk_usage(home).free
     if free >= FREE_BYTES:
         return ""
@@ -298,7 +308,7 @@ def disk_line(home: Path) -> str:
 
 
 def method_lines(plan: Plan) -> Iterator[str]:
-    """The rows of params.yaml with their options in force, then the folders of methods/ that no row uses."""
+    """Rows of params.yaml with their resolved options, and the folders of methods/ without a row, as lines of text."""
     yield f"rows of params.yaml (profile {plan.params.profile}):"
     width = max(map(len, plan.rows), default=0)
     for name, entry in plan.rows.items():

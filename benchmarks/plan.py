@@ -1,4 +1,4 @@
-"""What is run: rows on data sets, resolved from params.yaml, the catalogue and the tables into frozen Runs."""
+"""Plan of a run: params.yaml, the catalogue and the tables, resolved into one frozen Run per row and data set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from poseboard.benchmarks.params import (
     MethodEntry,
     Params,
     Profile,
-    parse_yaml,
     read_params,
 )
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.files import parse_yaml
 from poseboard.datasets.sample import Dataset, FileState, Status
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, declared_inputs, find_learner, is_separable, predicts
@@ -45,19 +45,20 @@ _PLAN = "plan"
 
 @dataclass(frozen=True, eq=False)
 class DataSource:
-    """A data set of params.yaml: where it lies and how it is opened.
+    """Data set of params.yaml: its folder and the options for opening it.
 
     Args:
         name: name in params.yaml.
-        root: its folder: the named one, else that of the profile's synthetic world, else data/<name>; None: absent.
-        options: options of its adapter, without the root.
-        is_named: whether params.yaml or ``--root`` names the folder: it must exist, and be whole unless `is_partial`.
-        world: options of the synthetic world that stands for it; None: none does.
-        is_partial: whether a run uses a folder that lacks files, with what it has.
-        manifest: hash that the opened data set must have, in a job; None: any.
-        kind: name of its adapter in the catalogue; empty: that of the data set.
+        root: folder from params.yaml, else that of the profile's synthetic world, else data/<name>; None: missing.
+        options: options of the adapter, without the root.
+        is_named: whether params.yaml or ``--root`` names the folder, which must then exist and, unless `is_partial`, be
+            complete.
+        world: options of the synthetic world that replaces the data set; None: no world.
+        is_partial: whether to use an incomplete folder.
+        manifest: in a job, hash that the opened data set must have; None: not checked.
+        kind: name of the adapter in the catalogue; empty: the name of the data set.
 
-    A job that contains a data source is pickled without the opened data set, which each worker opens once.
+    A job with a data source is pickled without the opened data set; each worker opens the data set once.
     """
 
     name: str
@@ -76,12 +77,12 @@ class DataSource:
 
     @property
     def entry(self) -> Entry | None:
-        """Catalogue entry of its adapter; None if the suite has no adapter for it."""
+        """Catalogue entry of the adapter; None: the suite has no such adapter."""
         return catalog().get(self.kind or self.name)
 
     @cached_property
     def skeleton(self) -> Skeleton | None:
-        """Joints of predictions, as the folder has them or else the adapter; None without an adapter."""
+        """Joint set of predictions, from the folder or else from the adapter; None without an adapter."""
         if self.entry is None:
             return None
         try:
@@ -91,39 +92,39 @@ class DataSource:
 
     @property
     def is_absent(self) -> bool:
-        """Whether there is no copy: no folder is named, no world stands for it, and there is no data/<name>."""
+        """Whether there is no local copy: no folder in params.yaml, no synthetic world and no data/<name>."""
         return self.root is None
 
     def open(self) -> Dataset:
-        """Open the data set, whatever its status.
+        """Open the data set without checking its status.
 
         Raises:
-            InputError: it is absent, or an option is wrong.
+            InputError: there is no local copy, or an option is wrong.
         """
         if self.root is None:
             problem = f"names no folder, and data/{self.name} is not there"
-            remedy = f"name the folder of your copy, or see `poseboard data status` for where to get {self.name}"
+            remedy = f"set the folder of your copy; `poseboard data status` says where to get {self.name}"
             raise InputError(f"params.yaml: datasets.{self.name}.root", problem, remedy)
         return open_dataset(self.kind or self.name, {**self.options, "root": self.root}, name=self.name)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set, opened.
+        """The opened data set, opened and checked on first access.
 
         Raises:
-            InputError: it is absent, missing or damaged, or an option is wrong.
+            InputError: the data set is missing, incomplete or damaged, or an option is wrong.
         """
         dataset = self.open()
         status: Status = dataset.status()
         if self.is_named and self.root is not None and not self.root.is_dir():
             where = f"params.yaml: datasets.{self.name}.root"
-            raise InputError(where, f"there is no folder {self.root}", "name another one, or none")
+            raise InputError(where, f"there is no folder {self.root}", "correct the path, or remove it")
         if status.state in ("missing", "damaged"):
             remedy = f"run `poseboard data prepare {self.name}`, or {status.obtain}"
             raise InputError(f"data set {self.name}", status.detail, remedy)
         if self.manifest not in (None, dataset.manifest()):
             remedy = "let all workers read the same folder, and leave it unchanged during a run"
-            raise InputError(f"data set {self.name}", "a worker reads another state of it", remedy)
+            raise InputError(f"data set {self.name}", "a worker reads another version of the files", remedy)
         return dataset
 
 
@@ -134,28 +135,28 @@ def _source_in_worker(fields: bytes) -> DataSource:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A row on a data set, resolved.
+    """Row on a data set, with all options resolved.
 
     Args:
         row: name in params.yaml.
-        source: the data set that it runs on.
-        layout: where results lie.
+        source: data set of the run.
+        layout: paths of the results.
         spec: argument of ``find_method``.
         code: file or folder of the row's class.
-        options: in force for the data set and the profile.
-        seeds: of the row's weights.
-        start: the run of the row under ``after`` on the same data set; None: the row starts from scratch.
-        weights: file that the row's weights come from; None: they come from a training.
-        training: the data sets that it is trained on together, absent ones included.
-        same_as: run of the row on the one other data set, with the same joints, whose training is this one too; None:
-            it has a training of its own. Its weights are taken over as they are.
+        options: options for the data set and the profile.
+        seeds: training seeds.
+        start: run of the row that ``after`` names on the same data set; None: the row starts from scratch.
+        weights: checkpoint that the row uses instead of a training; None: the row is trained.
+        training: data sets of the joint training, including missing ones.
+        same_as: run of the row on another data set with the same joints and the same training, whose weights this run
+            copies; None: this run has its own training.
         tables: all tables on the data set in the profile, by id.
-        is_bound: whether the row is a bound for others, never ranked.
+        is_bound: whether the row is a bound for other rows, which is never ranked.
         names_dataset: whether params.yaml names the data set for the row.
-        warning: shown with every number of the profile.
-        by_training: runs of the row on other data sets whose weights tables of this one use (`Condition.trained_on`).
-        followers: runs on the data set of the rows that start from this one.
-        left_out: why the row does not run on the data set; empty if it does.
+        warning: text that the page shows with every score of the profile.
+        by_training: runs of the row on other data sets whose weights are tested on this one (`Condition.trained_on`).
+        followers: runs on the data set of the rows that start from this row.
+        left_out: reason why the row does not run on the data set; empty if it does.
     """
 
     row: str
@@ -182,39 +183,39 @@ class Run:
 
     @property
     def dataset(self) -> Dataset:
-        """The opened data set; see `DataSource.dataset`."""
+        """The opened data set (`DataSource.dataset`)."""
         return self.source.dataset
 
     @property
     def checkpoints(self) -> dict[int, Path]:
-        """Seed -> file of the final weights."""
+        """Map seeds to files of the final weights."""
         return {seed: self.checkpoint(seed) for seed in self.seeds}
 
     def checkpoint(self, seed: int) -> Path:
-        """File of the final weights of a seed."""
+        """File of the final weights for a seed."""
         return self.layout.checkpoint(self.source.name, self.row, seed)
 
     def path(self, kind: RowKind) -> Path:
-        """File or folder of results of one kind, see `Layout.row_path`."""
+        """File or folder of the results of one kind (`Layout.row_path`)."""
         return self.layout.row_path(kind, self.row, self.source.name)
 
     def trained(self, on: str | None) -> Run:
-        """The run whose weights predictions are of: on another data set, or None: this one."""
+        """Run that trained the weights: the row's run on the data set ``on``, or this run if ``on`` is None."""
         return self if on is None else self.by_training[on]
 
     @property
     def splits(self) -> list[str]:
-        """The splits that some table is run on and that have samples; if none has samples, those of the tables."""
+        """Splits of the tables that have samples; if none has samples, all splits of the tables."""
         splits = splits_of(self.tables)
         return [split for split in splits if self.dataset.keys(split)] or splits
 
     def conditions(self, split: str, *, in_world: bool = True) -> list[Condition]:
-        """The conditions of all tables on a split, each once; all cameras at once for a split without a table.
+        """Distinct conditions of all tables on a split; for a split without a table, all cameras at once.
 
         Args:
-            split: split of the data set.
-            in_world: whether predictions from several cameras are in the world's frame; if not, tables that judge only
-                there count for single cameras only.
+            split: name of the split.
+            in_world: whether predictions from several cameras are in the world frame. If not, tables that need the
+                world frame contribute only their single-camera conditions.
 
         Raises:
             InputError: a table names cameras that the data set lacks.
@@ -222,7 +223,7 @@ class Run:
         return conditions_of(self.tables, self.dataset.views, split, in_world=in_world)
 
     def facts(self) -> dict[str, Any]:
-        """Plain values of all that the stages of the run depend on and that is not a file."""
+        """Values that the stages of the run depend on besides files, for the plan files of DVC."""
         return {
             "row": self.row,
             "dataset": self.source.name,
@@ -240,12 +241,12 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """params.yaml in one profile, and the Runs that it stands for.
+    """Content of params.yaml in one profile, and the Runs that it defines.
 
     Args:
-        params: content of params.yaml, in the profile in force.
-        layout: where results lie.
-        own_profile: the profile that the file itself names.
+        params: content of params.yaml with the selected profile.
+        layout: paths of the results.
+        own_profile: name of the default profile in the file.
 
     Example:
         >>> plan = Plan.read(Path("params.yaml"))  # doctest: +SKIP
@@ -259,15 +260,16 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path = Path("params.yaml")) -> Plan:
-        """Read params.yaml in the profile of ``POSEBOARD_PROFILE``, or else in the profile that it names.
+        """Read params.yaml in the profile of ``POSEBOARD_PROFILE``, or else in its default profile.
 
-        Inside a stage of DVC this is the copy of params.yaml that the first stage of the run has made
-        (`Layout.snapshot`), so that an edit during a run changes the next run only.
+        A stage of DVC reads the copy of params.yaml that the first stage of the run made (`Layout.snapshot`), so that
+        an edit during a run has an effect only on the next run.
 
         Raises:
             InputError: a value is wrong, or DVC runs the stages of another profile.
         """
-        home, stage = path.resolve().parent, os.environ.get("DVC_STAGE")
+        home = Path(os.path.realpath(path)).parent  # `Path.resolve` raises RuntimeError for a link to itself
+        stage = os.environ.get("DVC_STAGE")
         profile = os.environ.get(PROFILE_VARIABLE)
         if stage is None or not run_file(home).is_file():
             params = read_params(path)
@@ -284,17 +286,17 @@ class Plan:
         return cls(params, Layout(home, params.profile), own)
 
     def in_profile(self, profile: str) -> Plan:
-        """The same file in another profile; InputError if there is none of that name."""
+        """Copy of the plan in another profile; raise InputError if the profile is unknown."""
         params = self.params.in_profile(profile)
         return replace(self, params=params, layout=replace(self.layout, profile=profile))
 
     def with_root(self, dataset: str, root: Path, kind: str | None = None) -> Plan:
-        """The same plan with another folder for a data set, which it adds if it does not have it.
+        """Copy of the plan with another folder for a data set; an unknown data set is added.
 
         Args:
             dataset: name of the data set.
-            root: its folder.
-            kind: name of its adapter; None: that of params.yaml, or its own name.
+            root: folder of the data set.
+            kind: name of the adapter; None: the kind in params.yaml, or the name of the data set.
         """
         entry = {**self.params.datasets.get(dataset, {}), "root": str(root.resolve())}
         datasets = {**self.params.datasets, dataset: entry if kind is None else {**entry, KIND: kind}}
@@ -307,21 +309,21 @@ class Plan:
 
     @property
     def profile(self) -> Profile:
-        """The profile in force."""
+        """The selected profile."""
         return self.params.profiles[self.params.profile]
 
     @property
     def cluster(self) -> str | None:
-        """Address of the Dask scheduler whose workers run the jobs; None: processes of this machine do."""
+        """Address of the Dask scheduler whose workers run the jobs; None: processes of this machine."""
         return os.environ.get(CLUSTER_VARIABLE) or self.params.cluster
 
     @property
     def rows(self) -> dict[str, MethodEntry]:
-        """The rows by name."""
+        """Rows of params.yaml by name."""
         return self.params.methods
 
     def entry(self, row: str) -> MethodEntry:
-        """A row of ``methods``; InputError if there is none of that name."""
+        """Row of ``methods`` by name; raise InputError if it is unknown."""
         if row not in self.rows:
             # `train@dlt` is a stage name; suggest its row.
             similar = did_you_mean(row.rpartition("@")[2], self.rows)
@@ -330,32 +332,32 @@ class Plan:
 
     @cached_property
     def sources(self) -> dict[str, DataSource]:
-        """The data sets of params.yaml by name."""
+        """Data sets of params.yaml by name."""
         return {name: self._source(name) for name in self.params.datasets}
 
     def source(self, dataset: str) -> DataSource:
-        """A data set of params.yaml; InputError if there is none of that name."""
+        """Data set of params.yaml by name; raise InputError if it is unknown."""
         if dataset not in self.params.datasets:
             remedy = f"{did_you_mean(dataset, self.params.datasets)}, or add it there"
             raise InputError(f"data set {dataset!r}", "is not in params.yaml", remedy)
         return self.sources[dataset]
 
     def may_run(self, row: str) -> list[str]:
-        """The data sets that results of a row may be of: those that it names, else all, absent ones included.
+        """Data sets on which a row can have results: those that the row names, or else all, including missing ones.
 
         Raises:
-            InputError: there is no such row.
+            InputError: the row is unknown.
         """
         on = self.params.chosen(self.entry(row).on, None)
         return [dataset for dataset in self.params.datasets if self.params.names(on, dataset)]
 
     def runs(self, row: str) -> Iterator[Run]:
-        """The runs of a row in the order of params.yaml, including those that are left out (`Run.left_out`).
+        """Runs of a row in the order of params.yaml, including those that are skipped (`Run.left_out`).
 
-        A data set that the row names and that is absent is left out, too: that is a normal run.
+        A run on a missing data set is skipped without an error, even if the row names the data set.
 
         Raises:
-            InputError: there is no such row, its class cannot be found, or a data set exists and cannot be read.
+            InputError: the row is unknown, its class does not exist, or an existing data set cannot be read.
         """
         for dataset in self.may_run(row):
             run = self.run(row, dataset)
@@ -367,10 +369,10 @@ class Plan:
             yield replace(run, left_out=f"no folder is named and data/{dataset} is not there{where}")
 
     def run(self, row: str, dataset: str) -> Run:
-        """A row on a data set, whether params.yaml runs it there or not.
+        """Run of a row on a data set, even if params.yaml does not select the data set for the row.
 
         Raises:
-            InputError: params.yaml has no such row or data set, or an option has no value for it.
+            InputError: the row or data set is unknown, or an option has no value for the data set.
         """
         run = self._alone(row, dataset)
         start = run.start
@@ -386,15 +388,15 @@ class Plan:
         return replace(run, start=start, by_training=by_training, followers=followers)
 
     def runs_on(self, dataset: str) -> list[Run]:
-        """The runs on a data set, of all rows that may run there."""
+        """Runs on a data set, of all rows that can run on it."""
         self.source(dataset)
         return [self._alone(row, dataset) for row in self.rows if dataset in self.may_run(row)]
 
     def submission(self, name: str, dataset: str) -> Run:
-        """The run that predictions from elsewhere are scored as: without code, options and weights.
+        """Run for scoring submitted predictions: without code, options and weights.
 
         Raises:
-            InputError: params.yaml has no such data set.
+            InputError: the data set is unknown.
         """
         return Run(
             row=name,
@@ -413,7 +415,7 @@ class Plan:
         )
 
     def _alone(self, row: str, dataset: str) -> Run:
-        """The run without the runs that depend on it, or that only some conditions use."""
+        """Run with empty ``followers`` and ``by_training``."""
         entry, source, chosen = self.entry(row), self.source(dataset), self.params.chosen
         start = None if entry.after == SCRATCH else self._alone(entry.after, dataset)
         weights = chosen(entry.weights, dataset)
@@ -445,7 +447,7 @@ class Plan:
         )
 
     def options(self, row: str, dataset: str | None = None) -> dict[str, Any]:
-        """Options of a row in the profile in force; without a data set, mappings from data sets stay as they are."""
+        """Options of a row in the selected profile; without a data set, mappings from data sets are not resolved."""
         return {key: self.params.chosen(value, dataset) for key, value in (self.entry(row).model_extra or {}).items()}
 
     @cached_property
@@ -458,9 +460,9 @@ class Plan:
         return self._tables[dataset]
 
     def _trained_on(self, row: str, dataset: str) -> list[str]:
-        """Names of the data sets that a row is trained on for a data set, absent ones included.
+        """Names of the training data sets of a row for a data set, including missing ones.
 
-        A row with neither ``on`` nor ``train_on`` is trained on those of the row under ``after``.
+        A row with neither ``on`` nor ``train_on`` has the training data sets of the row that ``after`` names.
         """
         entry = self.entry(row)
         while entry.on is None and entry.train_on is None and entry.after in self.rows:
@@ -476,7 +478,7 @@ class Plan:
         where = f"params.yaml: datasets.{name}"
         root, partial, kind = options.pop("root", None), options.pop(PARTIAL, False), options.pop(KIND, name)
         if not isinstance(partial, bool):
-            raise InputError(f"{where}.{PARTIAL}", f"is {partial!r}", "say true or false")
+            raise InputError(f"{where}.{PARTIAL}", f"is {partial!r}", "set it to true or false")
         if root is not None:
             if not isinstance(root, str) or not root:
                 raise InputError(f"{where}.root", f"{root!r} is not a path", "name a folder, or null")
@@ -489,9 +491,10 @@ class Plan:
         return DataSource(name, folder, options, world=world, is_partial=partial, kind=kind)
 
     def _world(self, name: str) -> dict[str, Any] | None:
-        """Options of the synthetic world of a data set; where ``known_rig`` names one, the seed of that one's world.
+        """Options of the synthetic world of a data set; None: the data set has no world.
 
-        If a folder is named for that one, the rig of the training is none of ours, and the option is left out.
+        An option ``known_rig`` that names another data set is replaced by the seed of that data set's world. It is
+        removed if that data set is real, because then the rig of the training is not synthetic.
         """
         worlds, datasets = self.profile.worlds, self.params.datasets
         if name not in worlds or datasets[name].get("root") is not None:
@@ -504,11 +507,14 @@ class Plan:
         return options
 
     def _misfit(self, run: Run) -> str:
-        """Why a row that names no data set does not run on one that exists; empty if it does."""
+        """Reason why a row without ``on`` does not run on an existing data set; empty if it does."""
         start, dataset = run.start, run.source.name
         if start is not None and not any(of.source.name == dataset and not of.left_out for of in self.runs(start.row)):
             return f"{start.row}, whose weights it starts from, does not run on it"
-        kind = find_learner(run.spec)
+        try:
+            kind = find_learner(run.spec)
+        except InputError as error:
+            raise InputError(f"params.yaml: methods.{run.row}: {error.where}", error.problem, error.remedy) from None
         after = [self.params.chosen(self.rows[follower.row].on, None) for follower in run.followers]
         if after and not predicts(kind) and not any(self.params.names(on, dataset) for on in after):
             return "no row that starts from it runs on it"
@@ -523,7 +529,7 @@ class Plan:
 
 
 def _unusable(run: Run, inputs: Inputs) -> str:
-    """Why a data set does not suit a method with these inputs; empty if it does."""
+    """Reason why a data set lacks inputs that a method needs; empty if it has them."""
     if not run.tables:
         return "no table is run on it"
     if run.source.root is None or not run.source.root.exists():
@@ -541,13 +547,13 @@ def _unusable(run: Run, inputs: Inputs) -> str:
 
 
 def check_rows(plan: Plan) -> None:
-    """Try the options of every row, so that no command runs beside a typo in another row.
+    """Check the options of every row, so that every command reports a typo in any row.
 
-    An option has to suit the joints of one data set that the row may run on. A row whose class cannot be found is left
-    to the commands that use it.
+    The options must be valid for one data set on which the row can run. A row whose class does not exist is skipped;
+    the commands that use the row report it.
 
     Raises:
-        InputError: a row has an option that it does not know, or a wrong value for one.
+        InputError: a row has an unknown option, or a wrong value of an option.
     """
     # In the order of the catalogue, then of params.yaml: the first data set is the one that an error is about.
     order = [*catalog(), *plan.sources]
@@ -576,7 +582,7 @@ def _have_same_joints(one: DataSource, other: DataSource) -> bool:
 
 
 def profile_of_run(home: Path) -> str:
-    """The profile that `run_file` names.
+    """Read the name of the profile in `run_file`.
 
     Raises:
         InputError: the file cannot be read.
@@ -589,15 +595,15 @@ def profile_of_run(home: Path) -> str:
 
 
 def tables_on(dataset: str, profile: str, kind: str | None = None) -> list[Table]:
-    """The tables that a profile runs on a data set, by id.
+    """Tables of a profile on a data set, sorted by id.
 
     Args:
         dataset: name of the data set.
         profile: name of the profile.
-        kind: name of the data set's adapter, whose tables are run on it, too; None: the data set's own name.
+        kind: name of the adapter, whose tables are included; None: the name of the data set.
 
     Raises:
-        InputError: a table is wrong, or names a control or another data set's weights that cannot be.
+        InputError: a table file is invalid, or names an unknown control or unsuitable training data.
     """
     by_id = {table.id: table for table in _tables()}
     tables = [
@@ -617,14 +623,14 @@ def tables_on(dataset: str, profile: str, kind: str | None = None) -> list[Table
 
 
 def splits_of(tables: Iterable[Table]) -> list[str]:
-    """The splits that some table is run on, in the order of the tables."""
+    """Splits of some tables, in the order of the tables."""
     return list(dict.fromkeys(table.split for table in tables))
 
 
 def conditions_of(
     tables: Iterable[Table], cameras: Sequence[str], split: str, *, in_world: bool = True
 ) -> list[Condition]:
-    """See `Run.conditions`."""
+    """Distinct conditions of some tables on a split (`Run.conditions`)."""
     of_split = [table for table in tables if table.split == split]
     if not of_split:
         return list(dict.fromkeys(Group().conditions(cameras, split, "none")))
@@ -639,13 +645,13 @@ def conditions_of(
 
 
 def check_trainings(table: Table) -> None:
-    """Refuse a table with weights of another data set that cannot predict it."""
+    """Reject a table with weights of another data set that cannot predict the table's data set."""
     for name in dict.fromkeys(group.trained_on for group in table.groups if group.trained_on is not None):
         where = f"table {table.id}: groups.trained_on"
         if name not in catalog():
             raise InputError(where, f"no data set {name!r}", did_you_mean(name, catalog()))
         if name == table.dataset:
-            raise InputError(where, f"{name} is the data set of the table", "leave it out for its own weights")
+            raise InputError(where, f"{name} is the data set of the table", "remove it: own weights are the default")
         own = catalog().get(table.dataset)
         if own is not None and set(own.skeleton.joints).isdisjoint(catalog()[name].skeleton.joints):
             remedy = "name a data set with joints of the same names"
@@ -653,13 +659,13 @@ def check_trainings(table: Table) -> None:
 
 
 def _tables() -> list[Table]:
-    """All tables, in the order of their ids; InputError where two have the same."""
+    """All tables sorted by id; raise InputError if two tables have the same id."""
     by_id: dict[str, tuple[Table, Path]] = {}
     for path in sorted(TABLES.glob("*.yaml")):
         for table in _tables_in(path, FileState.of(path)):
             if table.id in by_id:
                 other = by_id[table.id][1].name
-                raise InputError(f"{path}: id", f"{table.id!r} is also in {other}", "give each number an id of its own")
+                raise InputError(f"{path}: id", f"{table.id!r} is also in {other}", "give each table its own id")
             by_id[table.id] = table, path
     # T7-x before T7, as files of these names are listed: the order in the files of results/
     return [table for table, _ in sorted(by_id.values(), key=lambda entry: f"{entry[0].id}.yaml")]
@@ -667,5 +673,5 @@ def _tables() -> list[Table]:
 
 @lru_cache(maxsize=1024)
 def _tables_in(path: Path, state: FileState) -> tuple[Table, ...]:
-    """The tables of a file in a state: every stage asks for all of them often."""
+    """Tables of a file, cached by the state of the file because every stage reads all tables often."""
     return read_tables(path)

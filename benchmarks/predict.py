@@ -1,9 +1,9 @@
 """The predict stage: a row's predictions on every sample, one Parquet file per condition and seed.
 
-Predictions are stored in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network sees and
-every step of its training. Roots that other rows need are therefore also stored in float64, next to the predictions:
-``<condition>-seed<k>.roots.npz``. Roots for a training run are stored next to the checkpoints of the trained row.
-If neither file exists, or the file is of other weights, data or code, the roots are predicted again.
+Predictions are stored in float32. This moves a root by up to 0.0003 mm, which would change the input cube of the next
+network and every step of its training. Roots that other rows need are therefore also stored in float64, next to the
+predictions: ``<condition>-seed<k>.roots.npz``. Roots for a training are stored next to the checkpoints of the trained
+row. If neither file exists, or a file belongs to other weights, data or code, the roots are predicted again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ from poseboard.benchmarks.provenance import (
 )
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.files import WholeFiles, read_npz
 from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.methods.base import Inputs, Method
 from poseboard.protocols import predictions
@@ -57,7 +56,7 @@ _INPUTS = TypeAdapter(Inputs)
 
 
 def weights_path(run: Run, seed: int) -> Path | None:
-    """The checkpoint of a row; None on data sets on which it has none because nothing can be trained there."""
+    """Checkpoint of a row; None if the row cannot be trained on the data set and has no checkpoint."""
     path = run.checkpoint(seed)
     return path if path.is_file() or not TrainingData(run).nothing_to_learn else None
 
@@ -69,14 +68,14 @@ def row_lock(run: Run) -> AbstractContextManager[None]:
 
 
 def predict_stage(run: Run, split: str = "test") -> Iterator[str]:
-    """Write the predictions files that the tables need; yields a line per file.
+    """Write the predictions files that the tables need; yield a line per file.
 
-    A file is kept where nothing that it depends on changed. Files of the split that this run does not need, of another
-    seed or condition, are removed, so that they are not scored.
+    A file is kept if none of its dependencies changed. Files of the split with another seed or condition are removed,
+    so that they are not scored.
 
     Args:
         run: the row on a data set.
-        split: of the data set. A split without tables, such as "train", is predicted from all cameras.
+        split: name of the split. A split without tables, such as "train", is predicted from all cameras.
 
     Raises:
         InputError: the row, its checkpoint or its predictions cannot be used, or another process is predicting or
@@ -90,7 +89,7 @@ def predict_stage(run: Run, split: str = "test") -> Iterator[str]:
 
 
 def _predict_split(run: Run, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
-    """Predict every seed and condition of a split; returns the files that belong to the run, kept ones included."""
+    """Predict all seeds and conditions of a split; return all files of the run, including kept ones."""
     run.conditions(split)  # names a wrong table before missing weights
     keys = list(run.dataset.keys(split))
     images_sha256 = images_state_sha256(run.dataset, keys)
@@ -124,18 +123,18 @@ def _predict_split(run: Run, split: str, outputs: WholeFiles) -> Generator[str, 
 
 
 class _Seed:
-    """One seed of a row on a split: its conditions, and the file of each.
+    """Predictions of one seed of a row on a split: conditions and their files.
 
     Args:
         run: the row on a data set.
-        split: of the data set.
-        seed: of the training.
-        keys: of all samples of the split.
-        images_sha256: see `images_state_sha256`.
+        split: name of the split.
+        seed: seed of the training.
+        keys: keys of all samples of the split.
+        images_sha256: hash of the state of the images (`images_state_sha256`).
 
     Attributes:
-        conditions: those of all tables, reduced to the inputs that the method declares.
-        drawn_condition: the one whose samples the method draws; None on splits and seeds without pictures.
+        conditions: conditions of all tables, reduced to the inputs that the method declares.
+        drawn_condition: condition of the samples that the method draws; None: no pictures of this split and seed.
 
     Raises:
         InputError: the weights cannot be used, or no condition fits the method.
@@ -182,7 +181,7 @@ class _Seed:
         return ""
 
     def unchanged_table(self, condition: Condition) -> PoseTable | None:
-        """The predictions of an earlier run, if nothing that they depend on changed."""
+        """Predictions of an earlier run if none of their dependencies changed; None otherwise."""
         roots, keys = self._root_file(condition), condition.samples(self._keys)
         if roots is not None and read_roots(roots[0], keys, roots[1]) is None:
             return None
@@ -190,21 +189,20 @@ class _Seed:
             table = predictions.read(self._path(condition))
         except InputError:
             return None
-        basis, poses = table.info.basis_sha256, table.info.answers_sha256
-        is_same = (basis, poses) == (self._basis_sha256(condition), table.answers_sha256())
-        return table if is_same else None
+        is_whole = table.info.answers_sha256 is not None  # reading compares it with the rows
+        return table if is_whole and table.info.basis_sha256 == self._basis_sha256(condition) else None
 
     def files(self, condition: Condition) -> set[Path]:
-        """The files of a condition: predictions, and roots for other rows."""
+        """Files of a condition: predictions, and roots for other rows."""
         roots = self._root_file(condition)
         return {self._path(condition)} if roots is None else {self._path(condition), roots[0]}
 
     def pictures(self, condition: Condition) -> set[Path]:
-        """The pictures that an earlier run drew under a condition."""
+        """Pictures that an earlier run drew under a condition."""
         return set((self._run.path("predictions") / PICTURES).glob("*")) if condition == self.drawn_condition else set()
 
     def to_predict(self, conditions: Sequence[Condition]) -> list[Prediction]:
-        """The predictions under some conditions, with the roots that the row needs."""
+        """Prediction jobs for some conditions, with the roots that the row needs."""
         roots_mm: dict[Condition, Mapping[str, Array] | None] = dict.fromkeys(conditions)
         if self._needs_roots:
             by_root = {root: self._roots_mm(root) for root in dict.fromkeys(each.of_root for each in conditions)}
@@ -223,9 +221,11 @@ class _Seed:
         ]
 
     def write(self, prediction: Prediction, poses: Mapping[str, Poses], outputs: WholeFiles) -> PoseTable:
-        """Write the predictions of a condition, and the roots that other rows need of it."""
+        """Write the predictions of a condition, and its roots if other rows need them."""
         condition, in_order = prediction.condition, [poses[key] for key in prediction.keys]
-        table = _collected(prediction.keys, in_order, self._info(condition))
+        first = prediction.handover().samples(prediction.keys[0]) if prediction.keys else ()
+        info = self._info(condition).model_copy(update={"input_summary": input_summary(first)})
+        table = _collected(prediction.keys, in_order, info)
         predictions.write(self._path(condition), table, outputs)
         if (roots := self._root_file(condition)) is not None:
             skeleton = self._run.trained(condition.trained_on).dataset.skeleton
@@ -234,7 +234,7 @@ class _Seed:
         return table
 
     def summary(self, condition: Condition, table: PoseTable) -> str:
-        """A line for the terminal: the file, and how many samples lack predictions."""
+        """Line for the terminal: the file, and the number of samples without predictions."""
         path, keys = self._path(condition).relative_to(self._run.layout.home), condition.samples(self._keys)
         lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
         predicted = f"{len(lacking)} without a whole pose" if lacking else "all predicted"
@@ -255,7 +255,7 @@ class _Seed:
         return path, roots_basis(self._run, self._seed, of_roots)
 
     def _weights(self, condition: Condition) -> _Trained:
-        """The weights of a condition, which may be trained on another data set."""
+        """Row with the weights of a condition, which may be trained on another data set."""
         on = condition.trained_on
         if on not in self._trained:
             self._trained[on] = _Trained.load(self._run.trained(on), self._seed)
@@ -298,15 +298,15 @@ class _Seed:
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """A row with the weights of one training.
+    """Row with the weights of one training.
 
     Args:
-        row: with these weights.
+        row: row with loaded weights.
         source: origin of the weights; None: not recorded.
-        sha256: hash of the weights; None: the row has none.
-        options: in force.
-        fewest_of_roots: minimum number of cameras for the roots that the row needs; 0: it needs none.
-        roots_sha256: hash of the file that predicts these roots.
+        sha256: hash of the weights; None: the row has no weights.
+        options: resolved options of the row.
+        fewest_of_roots: minimum number of cameras of the row that predicts its roots; 0: the row needs no roots.
+        roots_sha256: hash of the checkpoint that predicts these roots; None: no roots or no checkpoint.
     """
 
     row: LoadedRow
@@ -318,7 +318,7 @@ class _Trained:
 
     @classmethod
     def load(cls, run: Run, seed: int) -> _Trained:
-        """The row with the weights of a training on the data set of a run."""
+        """Load the row with the weights of its training on the data set of a run."""
         weights, source = weights_path(run, seed), weights_source(run)
         if weights is not None and weights.is_file():
             check_weights(run)
@@ -338,7 +338,7 @@ class _Trained:
         )
 
     def basis(self, method: str, seed: int) -> dict[str, list[object]]:
-        """The part of a predictions file's basis that belongs to the row and its weights."""
+        """Dependencies of a predictions file on the row and its weights."""
         return {
             "method": [method, self.options, _INPUTS.dump_python(self.row.inputs, mode="json")],
             "weights": [self.sha256, self.roots_sha256, seed],
@@ -346,7 +346,7 @@ class _Trained:
 
     @property
     def data(self) -> tuple[str, ...] | None:
-        """The data sets that the weights were trained on, as the metadata of predictions names them."""
+        """Names of the training data sets, for the metadata of predictions."""
         return self.source.training_data if self.sha256 and self.source is not None else None
 
 
@@ -362,18 +362,18 @@ def _extent(condition: Condition) -> tuple[bool, int, int, int]:
 
 
 def _check_views(row: str, inputs: Inputs, conditions: Sequence[Condition]) -> None:
-    """InputError for a row that cannot predict under any condition."""
+    """Raise InputError for a row that cannot predict under any condition."""
     fewest, most = inputs.views
     if not any(fewest <= len(condition.cameras) <= most for condition in conditions):
-        raise InputError(f"method {row}", f"takes {fewest} to {most} views, no table offers that", "add a table")
+        raise InputError(f"method {row}", f"takes {fewest} to {most} views, but no table has them", "add a table")
 
 
 def no_transfer(run: Run, trained_on: str) -> str:
-    """Reason why a row has no number on a data set with its weights of another one; empty if it has.
+    """Reason why weights of a row from another data set cannot be tested on a data set; empty if they can.
 
     Args:
-        run: the row on the data set of the test.
-        trained_on: name of the other data set.
+        run: the row on the test data set.
+        trained_on: name of the training data set.
     """
     origin = run.by_training.get(trained_on)
     if origin is None or origin.source.is_absent:
@@ -391,7 +391,7 @@ def no_transfer(run: Run, trained_on: str) -> str:
 
 
 def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.PredictionInfo) -> PoseTable:
-    """Predictions as a table with its metadata; InputError for another skeleton."""
+    """Collect predictions in a table with metadata; raise InputError for another skeleton."""
     elsewhere = next((one.skeleton.name for one in answers if one.skeleton.joints != info.joints), None)
     if elsewhere is not None:
         raise InputError(f"method {info.method}", f"answers in {elsewhere}", "use the given skeleton")
@@ -418,19 +418,19 @@ def predicted_roots_mm(
 ) -> dict[str, Array]:
     """Predicted root positions (P, 3) by key, world mm, as input of a row; NaN for people without a prediction.
 
-    They are predictions of the row under ``after`` with its weights of the same seed. They are read from a file if it
-    has current ones, and predicted otherwise.
+    The row that ``after`` names predicts the roots with its weights of the same seed. If a file has up-to-date roots,
+    they are read instead.
 
     Args:
-        run: the row that needs them.
+        run: the row that needs the roots.
         seed: seed of the training.
-        condition: inputs of the row that predicts them (`Condition.of_root`).
-        kept: file of the roots, which is written if they are predicted; None: read the file that the evaluate stage of
-            the row under ``after`` wrote.
+        condition: input of the row that predicts the roots (`Condition.of_root`).
+        kept: file of the roots, which is written if it is missing or outdated; None: read the file from the evaluate
+            stage of the row that ``after`` names.
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: no row predicts them, or it needs more cameras.
+        InputError: no row predicts the roots, or that row needs more cameras.
     """
     keys = condition.samples(run.dataset.keys(condition.split))
     fewest, start = root_row(run)
@@ -455,11 +455,11 @@ def predicted_roots_mm(
 
 
 def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[Condition]:
-    """The conditions under which rows after a row need its roots, each once.
+    """Distinct conditions under which the followers of a row need its roots.
 
     Args:
         run: the row that predicts roots.
-        conditions: of the tables, of one split.
+        conditions: conditions of the tables on one split.
     """
     of_roots: dict[Condition, None] = {}
     for follower in run.followers:
@@ -476,7 +476,7 @@ def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[C
 
 
 def roots_name(condition: Condition, seed: int) -> str:
-    """Name of the file beside the predictions of a row."""
+    """File name of the roots of a condition and seed, next to the predictions."""
     return f"{condition.slug}-seed{seed}.roots.npz"
 
 
@@ -498,7 +498,7 @@ def roots_basis(run: Run, seed: int, condition: Condition) -> str:
 
 
 def transfer_basis(run: Run, condition: Condition) -> list[object]:
-    """What predictions depend on beside the weights if these are of another data set; empty if they are not."""
+    """Dependencies of predictions with weights of another data set, besides the weights; empty for own weights."""
     if condition.trained_on is None:
         return []
     differs = transfer(run.dataset, run.trained(condition.trained_on).dataset)
@@ -506,13 +506,53 @@ def transfer_basis(run: Run, condition: Condition) -> list[object]:
 
 
 def from_all_cameras(dataset: Dataset, split: str) -> Condition:
-    """The condition of roots for a training: all cameras at once."""
+    """Condition with all cameras at once, used for the roots of a training."""
     views = tuple(dataset.views)
     return Condition(split=split, cameras=views, root="predicted", root_cameras=views)
 
 
+def input_summary(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
+    """Summarise the input of a method in numbers that depend on its crops, colours, cameras and detections.
+
+    Args:
+        samples: input of the method for one key: one sample per person, or one with all people.
+
+    Returns:
+        Quantity -> values view by view, averaged over people; None for values that are not finite.
+
+    Example:
+        >>> input_summary(handover.samples(key))["box px"]  # two views, each a crop of 96 px  # doctest: +SKIP
+        [0.0, 0.0, 96.0, 96.0, 0.0, 0.0, 96.0, 96.0]
+    """
+    summary: dict[str, list[float | None]] = {}
+
+    def add(name: str, values: Array) -> None:
+        rounded = np.round(np.asarray(values, dtype=np.float64).reshape(-1), 3)
+        summary.setdefault(name, []).extend(float(value) if np.isfinite(value) else None for value in rounded)
+
+    def add_mean(name: str, values: Array) -> None:
+        rows = np.asarray(values)[np.isfinite(values).all(axis=1)]
+        add(name, rows.mean(axis=0) if len(rows) else np.full(np.shape(values)[1], np.nan))
+
+    for sample in samples:
+        for view in sample.views:
+            camera = view.camera
+            if view.image is not None:
+                add("mean colour", view.pixels().mean(axis=(0, 1)))
+            if hasattr(camera, "K"):  # not withheld
+                add("camera matrix px", camera.K[[0, 1, 0, 1], [0, 1, 2, 2]])
+            if hasattr(camera, "R"):
+                add("camera centre mm", camera.centre_mm)
+            add_mean("box px", view.boxes_px)
+            if view.joints_px is not None:
+                add_mean("detection px", view.joints_px.reshape(-1, 2))
+        if sample.root_mm is not None:
+            add_mean("root mm", sample.root_mm)
+    return summary
+
+
 def images_state_sha256(dataset: Dataset, keys: Sequence[str]) -> str:
-    """SHA-256 of the state of all images, boxes and given detections."""
+    """SHA-256 of the state of all images, boxes and 2D detections."""
     digest = hashlib.sha256()
     for key in keys:
         for view in dataset.sample(key).views:
@@ -524,7 +564,7 @@ def images_state_sha256(dataset: Dataset, keys: Sequence[str]) -> str:
 
 
 def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles) -> None:
-    """Write roots by key, with the hash of what they depend on."""
+    """Write roots by key, with the hash of their dependencies."""
     packed = io.BytesIO()
     counts = np.array([len(of_key) for of_key in roots_mm.values()], dtype=np.int64)
     together = np.concatenate([np.empty((0, 3)), *roots_mm.values()])
@@ -533,21 +573,22 @@ def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: Wh
 
 
 def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] | None:
-    """Read roots; None if the file is damaged or has another basis.
+    """Read roots (P, 3) by key, world mm; None if the file is damaged or its dependencies changed.
 
     Args:
-        path: written by `write_roots`.
-        keys: of the split, in order.
-        basis: see `roots_basis`.
+        path: file written by `write_roots`.
+        keys: keys of the split, in order.
+        basis: current hash of the dependencies (`roots_basis`).
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
-            if str(held["basis"]) != basis:
-                return None
-            counts, roots_mm = held["counts"], held["roots_mm"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        held = read_npz(path)
+        if str(held["basis"]) != basis:
+            return None
+        counts, roots_mm = held["counts"], held["roots_mm"]
+    except (OSError, ValueError, KeyError):
         return None
-    if len(counts) != len(keys) or roots_mm.shape != (counts.sum(), 3):
+    is_whole = counts.dtype.kind == "i" and counts.shape == (len(keys),) and counts.min(initial=0) >= 0
+    if not is_whole or roots_mm.shape != (counts.sum(), 3) or roots_mm.dtype.kind != "f":
         return None
     return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
 
@@ -556,11 +597,29 @@ def predict_split(run: Run, split: str) -> Iterator[str]:
     """Like `predict_stage`, but a row without input raises instead of being skipped.
 
     Raises:
-        InputError: the split has nothing that the row could predict people from, or see `predict_stage`.
+        InputError: the split has no input for the row, or an error of `predict_stage`.
     """
     if why := _no_people(run, [split]):
         raise InputError(f"{run}: split {split}", why, "complete the data set, or choose another row")
     yield from predict_stage(run, split)
+
+
+def prediction_of_views(run: Run, most: int) -> Prediction:
+    """Prediction job on the test split without perturbation, from at most ``most`` cameras.
+
+    Args:
+        run: the row on a data set; its first seed is used.
+        most: maximum number of cameras.
+
+    Raises:
+        InputError: the row cannot predict under any such condition.
+    """
+    of_seed = _Seed(run, "test", run.seeds[0], list(run.dataset.keys("test")), "")
+    usual = [each for each in of_seed.conditions if _extent(each)[0] and not of_seed.why_left_out(each)]
+    if not usual:
+        raise InputError(f"{run}", "has no condition without perturbation", "add a table without one")
+    condition = min(usual, key=lambda each: (abs(most - len(each.cameras)), each.every, each.frames_per_rig))
+    return of_seed.to_predict([condition])[0]
 
 
 def has_people(dataset: Dataset, splits: Iterable[str]) -> bool:
@@ -591,7 +650,7 @@ def no_input(run: Run) -> str:
 
 
 def _first_samples(run: Run, inputs: Inputs) -> Sequence[Sample]:
-    """The first sample as a method sees it; InputError if an image cannot be read."""
+    """Input of a method for the first sample; raise InputError if an image cannot be read."""
     key = next((key for split in run.splits for key in run.dataset.keys(split)), None)
     samples = () if key is None else Handover(run.dataset, inputs, run.layout.crops).samples(key)
     for sample in samples:
@@ -602,7 +661,7 @@ def _first_samples(run: Run, inputs: Inputs) -> Sequence[Sample]:
 
 
 def _no_people(run: Run, splits: Sequence[str]) -> str:
-    """Reason why a row finds no person in splits; empty if it may find some."""
+    """Reason why a row cannot detect any person in some splits; empty if it can."""
     if has_people(run.dataset, splits):
         return ""
     method: Method = build_method(run)

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, parameters, versions, hardware."""
+"""Provenance of a result: commit, parameters, versions, hardware."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -39,13 +40,13 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_sha256(layout: Layout, weights: Path) -> str:
-    """SHA-256 of a file of weights, verified where a training of this checkout recorded it.
+    """SHA-256 of a checkpoint, compared with the record of its training.
 
-    That is for checkpoints where `Layout.checkpoint` puts them, of any profile; a file elsewhere has no record, and
-    its own checksums alone speak for it (`Checkpoint.read`).
+    Only a checkpoint at a path of `Layout.checkpoint`, in any profile, has such a record. Other files are verified only
+    by their internal checksums (`Checkpoint.read`).
 
     Raises:
-        InputError: the file is another than the one that its training left.
+        InputError: the file differs from the checkpoint that the training recorded.
         ResultError: the record of the training cannot be read.
         OSError: the file cannot be read.
     """
@@ -57,14 +58,14 @@ def weights_sha256(layout: Layout, weights: Path) -> str:
         raise InputError(
             weights,
             f"its hash {digest[:12]}… is not {recorded[:12]}…, which {path} recorded",
-            f"run `poseboard train {path.stem} {path.parent.name}` again; other weights are a row of their own, "
-            "`weights: FILE`",
+            f"run `poseboard train {path.stem} {path.parent.name}` again, or add a row with `weights: FILE` for other "
+            "weights",
         )
     return digest
 
 
 def training_path(layout: Layout, weights: Path) -> Path | None:
-    """The record of the training that left a checkpoint where `Layout.checkpoint` puts it; None elsewhere."""
+    """Path of the training record of a checkpoint; None if the checkpoint is not at a path of `Layout.checkpoint`."""
     results = (layout.home / "results").resolve()
     path = weights.resolve()
     match path.relative_to(results).parts if path.is_relative_to(results) else ():
@@ -75,15 +76,15 @@ def training_path(layout: Layout, weights: Path) -> Path | None:
 
 
 def check_weights(run: Run) -> None:
-    """Refuse weights of a row that were trained on another state of a data set than the one at hand.
+    """Reject weights that were trained on another version of a data set.
 
-    Weights that come from a file (``weights: FILE``) state themselves what they were trained on, as far as it is known.
+    Weights from a file (``weights: FILE``) are not checked, because the file itself names its training data.
 
     Raises:
         InputError: the weights have no record of their training, or were trained on other data.
         ResultError: the record cannot be read.
     """
-    remedy = f"run `poseboard train {run.row}`; other weights are a row with `weights: FILE`, or `train_on`"
+    remedy = f"run `poseboard train {run.row}`, or add a row with `weights: FILE` or `train_on` for other weights"
     path = run.path("training")
     if not path.is_file():
         lacking = run.layout.portable(str(path))
@@ -104,7 +105,7 @@ def check_weights(run: Run) -> None:
 
 
 def weights_source(run: Run) -> Weights | None:
-    """Origin of the checkpoints of a row, as its training recorded; None if nothing is recorded."""
+    """Origin of the checkpoints of a row, from the record of its training; None: not recorded."""
     path = run.path("training")
     return TrainingFile.read(path).provenance.weights if path.is_file() else None
 
@@ -118,33 +119,33 @@ _LOOP = "poseboard.methods.loop"
 
 
 def prediction_code(run: Run) -> list[Path]:
-    """The files that the predictions of a row on a data set depend on.
+    """Code files that the predictions of a row on a data set depend on.
 
     Raises:
-        InputError: the code that the row names is not there.
+        InputError: the ``code`` of the row does not exist.
     """
     return closure([*row_code(run), *adapter_code([run.source.kind or run.source.name]), _HARNESS])
 
 
 def training_code(run: Run, datasets: Iterable[str]) -> list[Path]:
-    """The files that a training of a row on data sets depends on.
+    """Code files that a training of a row on some data sets depends on.
 
     Args:
         run: run of the row.
         datasets: names of data sets in params.yaml.
 
     Raises:
-        InputError: the code that the row names is not there.
+        InputError: the ``code`` of the row does not exist.
     """
     kinds = {source.name: source.kind for source in (run.source, *run.training)}
     return closure([*row_code(run), *adapter_code(kinds.get(name) or name for name in datasets), _HARNESS, _LOOP])
 
 
 def row_code(run: Run) -> list[str | Path]:
-    """Where the code of a row starts, for `closure`: the module of its class, or ``code`` if that is not in the suite.
+    """Entry point of a row's code for `closure`: the module of its class, or ``code`` outside the suite.
 
     Raises:
-        InputError: the code that the row names is not there.
+        InputError: the ``code`` of the row does not exist.
     """
     # Beside params.yaml, or where the suite itself is installed.
     folders = (run.layout.home / run.code, ROOMS_FOLDER / run.code)
@@ -156,19 +157,19 @@ def row_code(run: Run) -> list[str | Path]:
 
 
 def adapter_code(kinds: Iterable[str]) -> list[str]:
-    """The modules of adapters by their names in the catalogue; none for an adapter that the suite does not have."""
+    """Modules of adapters, by their names in the catalogue; unknown adapters are skipped."""
     known = catalog()
     return [known[kind].module for kind in kinds if kind in known]
 
 
 def closure(starts: Iterable[str | Path]) -> list[Path]:
-    """The files of the suite that some code runs: its own, and all that these import, directly or not, sorted.
+    """Sorted files of the suite that some code imports, directly or indirectly, including the code itself.
 
-    Imports inside functions count; those for type checkers do not. What is imported by a computed name, as methods,
-    adapters and protocols are, has to be among ``starts``.
+    Imports inside functions count; imports for type checkers do not. Modules that are imported by a computed name, such
+    as methods, adapters and protocols, must be among ``starts``.
 
     Args:
-        starts: modules of the suite by name, and files or folders of Python files. Modules of others are left out.
+        starts: names of modules of the suite, and files or folders of Python files. Other modules are ignored.
 
     Example:
         >>> [path.name for path in closure(["poseboard.datasets.camera"])]
@@ -190,7 +191,7 @@ def closure(starts: Iterable[str | Path]) -> list[Path]:
 
 
 def _module_files(name: str) -> list[Path]:
-    """The files that an import of a module of the suite runs: its own, and those of the packages it is in."""
+    """Files that an import of a module of the suite runs: the module and its parent packages."""
     room, *parts = name.split(".")
     if room != "poseboard" or not parts:
         return []
@@ -201,17 +202,17 @@ def _module_files(name: str) -> list[Path]:
 
 @lru_cache(maxsize=4096)
 def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
-    """The files of the suite, or beside a file of others, that a file in a state imports.
+    """Files that a Python file imports from the suite, or from its own folder outside the suite.
 
     Raises:
-        InputError: it is a Python file that does not parse.
+        InputError: the file is not valid Python.
     """
     if path.suffix != ".py":
         return ()
     try:
         waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     except SyntaxError as error:
-        raise InputError(f"{path}:{error.lineno}", f"is not Python ({error.msg})", "mend that line") from None
+        raise InputError(f"{path}:{error.lineno}", f"is not Python ({error.msg})", "correct this line") from None
     files: list[Path] = []
     while waiting:
         node = waiting.pop()
@@ -227,7 +228,7 @@ def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
 
 
 def _imported_from(node: ast.ImportFrom, path: Path) -> list[Path]:
-    """The files that ``from module import names`` runs. A name can be a submodule."""
+    """Files that ``from module import names`` runs. A name can be a submodule."""
     names = [".".join(filter(None, (node.module, name))) for name in ("", *(alias.name for alias in node.names))]
     if not node.level:
         return [file for name in names for file in _module_files(name)]
@@ -238,7 +239,7 @@ def _imported_from(node: ast.ImportFrom, path: Path) -> list[Path]:
 
 
 def code_sha256(files: Iterable[Path]) -> str:
-    """SHA-256 over files of code, names included."""
+    """SHA-256 of code files, including their names."""
     digest = hashlib.sha256()
     for path in sorted(files, key=code_name):
         digest.update(f"{code_name(path)} {_file_sha256(path, FileState.of(path))}\n".encode())
@@ -246,7 +247,7 @@ def code_sha256(files: Iterable[Path]) -> str:
 
 
 def code_name(path: Path) -> str:
-    """Name of a file of code in results/: its path relative to the suite, so that no two files share a name."""
+    """Unique name of a code file in results/: its path relative to the suite."""
     return Path(os.path.relpath(path, ROOMS_FOLDER)).as_posix()
 
 
@@ -257,7 +258,7 @@ def _file_sha256(path: Path, state: FileState) -> str:
 
 @lru_cache(maxsize=1)
 def hardware() -> str:
-    """One line: processor, cores, GPU if there is one."""
+    """Hardware in one line: processor, cores and, if any, GPU."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -276,7 +277,7 @@ def hardware() -> str:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on; of OpenCV, which several packages hold, its own."""
+    """Versions of Python and of the packages that scores depend on; OpenCV reports its own version."""
     found = {"python": platform.python_version(), "poseboard": metadata.version("poseboard"), "opencv": cv2.__version__}
     return found | {name: metadata.version(name) for name in _PACKAGES}
 
@@ -290,22 +291,22 @@ def provenance(
     checkpoints: Mapping[int, str | None],
     weights: Weights | None = None,
 ) -> Provenance:
-    """The provenance of a result made now.
+    """Provenance of a new result.
 
     Args:
-        layout: of the results.
-        name: method/kind/dataset; with profile and moment it becomes the name of the MLflow run.
-        options: of the method, that this result depends on.
-        manifest: hash of the data set.
-        checkpoints: seed -> hash of its checkpoint file, None where there is none; all seeds of the result.
-        weights: where the checkpoints come from.
+        layout: paths of the results.
+        name: method/kind/dataset; together with profile and time it becomes the name of the MLflow run.
+        options: options of the method that the result depends on.
+        manifest: hash of the data set's manifest.
+        checkpoints: seed -> hash of the checkpoint (None: no checkpoint), for all seeds of the result.
+        weights: origin of the checkpoints; None: not recorded.
     """
     plain = json.loads(json.dumps(dict(options), sort_keys=True, default=str))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Provenance(
-        git_commit=_git(layout.home, "rev-parse", "HEAD"),
+        git_commit=git_output(layout.home, "rev-parse", "HEAD"),
         git_dirty=None
-        if (changes := _git(layout.home, "status", "--porcelain", "--", *ROOMS)) is None
+        if (changes := git_output(layout.home, "status", "--porcelain", "--", *ROOMS)) is None
         else bool(changes),
         options=plain,
         params_sha256=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
@@ -320,8 +321,29 @@ def provenance(
     )
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is no git, or no checkout."""
+def changed_code(run: Run, commit: str) -> list[str] | None:
+    """Code files that the predictions of a run depend on and that changed since a commit.
+
+    Args:
+        run: a row on a data set.
+        commit: hash of a commit of this checkout.
+
+    Returns:
+        Sorted names, relative to the suite; None if this is not a checkout, or the commit is unknown.
+
+    Example:
+        >>> changed_code(run, "0123456789abcdef0123456789abcdef01234567") is None  # doctest: +SKIP
+        True
+    """
+    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        return None
+    files = [str(path) for path in prediction_code(run)]
+    changed = git_output(ROOMS_FOLDER, "diff", "--name-only", commit, "--", *files)
+    return None if changed is None else sorted(changed.splitlines())
+
+
+def git_output(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command; None if git is missing or the folder is not in a checkout."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""The evaluate and compare stages: one JSON of scores per row, and one JSON of comparisons per data set."""
+"""The evaluate and compare stages: one JSON file of scores per row, and one of comparisons per data set."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
+from poseboard.benchmarks.examples import examples
 from poseboard.benchmarks.jobs import progress
 from poseboard.benchmarks.layout import Layout
-from poseboard.benchmarks.pictures import examples, write_plans
+from poseboard.benchmarks.pictures import write_plans
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input, predict_stage, row_lock
 from poseboard.benchmarks.provenance import provenance
@@ -46,6 +46,10 @@ from poseboard.protocols.submissions import read_submission, submission_folders
 from poseboard.protocols.table import Table
 
 
+class NothingToScoreError(InputError):
+    """Error: the predictions fit none of the tables."""
+
+
 def score_stage(
     run: Run,
     files: Sequence[Path] | None = None,
@@ -58,35 +62,41 @@ def score_stage(
     With ``files``, write nothing.
 
     Args:
-        run: the row on a data set; for ``files``, their method (`Plan.submission`).
-        files: predictions to score instead of those of the predict stage.
-        named: name of the method in the record; None: the one that ``files`` state.
+        run: the row on a data set; with ``files``, the run of their method (`Plan.submission`).
+        files: predictions files to score instead of those of the predict stage.
+        named: name of the method in the record; None: the method in the metadata of ``files``.
         doubt: called with a warning for each file that seems to have a wrong unit or another simple mistake, and for
             each split without predictions, whose tables are skipped.
 
+    Returns:
+        Scores of the row, as written to results/<profile>/scores.
+
     Raises:
-        InputError: predictions are absent, damaged, of other data, with unknown keys or of several runs, or another
-            process is predicting or scoring this row.
+        InputError: predictions are missing or damaged, belong to other data or several runs, or have unknown keys; or
+            another process is predicting or scoring this row.
     """
     if named is not None and not files:
         raise InputError(f"--as {named}", "is used without --predictions", "add --predictions FILE")
     check_name("method" if named is None else "--as", named or run.row)
     with nullcontext() if files else row_lock(run):
-        return _score(run, files, named, doubt)[0]
+        return _score(run, files, named, doubt, writes=not files)[0]
 
 
 def score_files(
     run: Run, files: Sequence[Path], doubt: Callable[[str], None] = lambda line: None
 ) -> tuple[ScoreFile, dict[str, Scored]]:
-    """Like `score_stage` with files, and return the errors of each pose too: table -> scores and errors.
+    """Score predictions files like `score_stage`, and also return the error of each pose.
 
     Args:
-        run: their method on a data set (`Plan.submission`).
-        files: predictions to score.
-        doubt: see `score_stage`.
+        run: run of their method on a data set (`Plan.submission`).
+        files: predictions files to score.
+        doubt: called with warnings (`score_stage`).
+
+    Returns:
+        The record, and table -> scores and errors of each pose.
 
     Raises:
-        InputError: see `score_stage`.
+        InputError: the files cannot be scored (`score_stage`).
 
     Example:
         >>> record, scored = score_files(plan.submission("mine", "human36m"), [Path("mine.parquet")])  # doctest: +SKIP
@@ -94,14 +104,32 @@ def score_files(
         41.3
     """
     check_name("method", run.row)
-    return _score(run, files, None, doubt)
+    return _score(run, files, None, doubt, writes=False)
+
+
+def score_stored(run: Run, doubt: Callable[[str], None] = lambda line: None) -> tuple[ScoreFile, dict[str, Scored]]:
+    """Score the predictions of the predict stage like `score_stage`, without writing files.
+
+    Args:
+        run: the row on a data set; its ``tables`` may be a part of the tables on the data set.
+        doubt: called with warnings (`score_stage`).
+
+    Returns:
+        The record, and table -> scores and errors of each pose.
+
+    Raises:
+        InputError: the predictions cannot be scored (`score_stage`).
+
+    Example:
+        >>> score_stored(plan.run("dlt", "human36m"))[0].scores[0].value  # doctest: +SKIP
+        41.3
+    """
+    with row_lock(run):
+        return _score(run, None, None, doubt, writes=False)
 
 
 def _score(
-    run: Run,
-    files: Sequence[Path] | None,
-    named: str | None,
-    doubt: Callable[[str], None],
+    run: Run, files: Sequence[Path] | None, named: str | None, doubt: Callable[[str], None], *, writes: bool
 ) -> tuple[ScoreFile, dict[str, Scored]]:
     dataset, of_dataset = run.source.name, run.tables
     if not of_dataset:
@@ -122,7 +150,7 @@ def _score(
             report(done, len(of_basis))
     scored = {table.id: by_id[table.id] for table in of_dataset if table.id in by_id}
     if not scored:
-        raise InputError(
+        raise NothingToScoreError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
     for line in _doubts(splits) if files else ():
@@ -153,25 +181,17 @@ def _score(
             weights=info[seeds[0]].weights,
         ),
     )
-    if not files:
+    if writes:
         errors = [of_table.errors.assign(table=name) for name, of_table in scored.items()]
         kinds = {"table": "category", "cameras": "str"}
         together = pd.concat(errors, ignore_index=True).astype(kinds)
-        # Examples are of the most cameras: all of them, or one for monocular methods.
-        truth, by_condition = next((known for known in splits if known[0].split == "test"), splits[0])
-        own = [condition for condition in by_condition if condition.trained_on is None] or list(by_condition)
-        unspoiled = [condition for condition in own if condition.perturbation is None] or own
-        first = by_condition[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
-        of_page = examples(first[seeds[0]], truth, run.dataset)
+        _, by_condition = next((known for known in splits if known[0].split == "test"), splits[0])
+        drawn_table = by_condition[_drawn(by_condition)][seeds[0]]
         # Written together and last, so that an error leaves the files of the earlier run.
         with WholeFiles() as outputs:
             write_errors(run.path("errors"), together, record, outputs)
-            outputs.write(
-                run.path("examples"),
-                lambda file: np.savez_compressed(file, **of_page),  # type: ignore[arg-type]  # as if arrays were flags
-            )
-            plans = run.path("examples").with_suffix("")
-            drawn = write_plans(first[seeds[0]], run.dataset, plans, outputs)
+            plans = run.path("examples")
+            drawn = write_plans(drawn_table, run.dataset, plans, outputs)
             drawn |= write_rig_plans(_with_cameras(of_dataset, scored, splits, seeds[0]), plans, outputs)
             record.write(run.path("scores"), outputs)
         for path in plans.glob("*"):
@@ -180,10 +200,18 @@ def _score(
     return record, scored
 
 
+def _drawn(conditions: Iterable[Condition]) -> Condition:
+    """Condition of the pictures: weights of this data set, no perturbation, and as many cameras as possible."""
+    conditions = list(conditions)
+    own = [condition for condition in conditions if condition.trained_on is None] or conditions
+    unspoiled = [condition for condition in own if condition.perturbation is None] or own
+    return max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))
+
+
 def _by_split(
     run: Run, of_row: Predictions, doubt: Callable[[str], None], *, is_submission: bool
 ) -> list[tuple[TruthTable, Predictions]]:
-    """The truth and the predictions of each split that is predicted."""
+    """Ground truth and predictions of each split with predictions."""
     predicted: list[tuple[TruthTable, Predictions]] = []
     commands: list[str] = []
     for split in run.splits:
@@ -197,10 +225,10 @@ def _by_split(
         return predicted
     folder, remedy = run.path("predictions"), f"run `poseboard evaluate {run.source.name} {run.row}`"
     if not predicted:
-        raise InputError(folder, "there are no predictions", f"run {commands[0]} first")
+        raise NothingToScoreError(folder, "there are no predictions", f"run {commands[0]} first")
     by_condition = [by_seed for _, of_split in predicted for by_seed in of_split.values()]
     if len({frozenset(by_seed) for by_seed in by_condition}) > 1:
-        raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
+        raise InputError(folder, "conditions have predictions of different seeds", remedy)
     _one_run([table for by_seed in by_condition for table in by_seed.values()], run.row, remedy)
     for command in commands:
         doubt(f"{run}: tables are left out whose split is not predicted; {command} does that")
@@ -213,7 +241,7 @@ def _with_cameras(
     splits: Sequence[tuple[TruthTable, Predictions]],
     seed: int,
 ) -> list[tuple[TruthTable, PoseTable]]:
-    """Predictions whose recovered cameras some table has judged, of one seed, with the truth of their split."""
+    """Predictions of one seed whose recovered cameras were scored in a table, with the ground truth of their split."""
     judged: dict[int, tuple[TruthTable, PoseTable]] = {}
     for table in tables:
         if table.id not in scored or not isinstance(rule := table.rule(), RecoveredCameras):
@@ -226,9 +254,9 @@ def _with_cameras(
 
 
 def _can_be_scored(table: Table, by_condition: Predictions, truth: TruthTable) -> bool:
-    """Whether a table can judge some predictions under its conditions, and has the true poses that it needs.
+    """Whether there are predictions for the conditions of a table, and the ground truth that it needs.
 
-    A table of transfer needs predictions by weights of another data set.
+    A transfer table needs predictions with weights of another data set.
     """
     rule = table.rule()
     tables = (of_seed for by_seed in by_condition.values() for of_seed in by_seed.values())
@@ -241,33 +269,58 @@ def _can_be_scored(table: Table, by_condition: Predictions, truth: TruthTable) -
     return any(answers(rule, by_condition, condition) for condition in elsewhere or offered)
 
 
-def score_submissions(plan: Plan, dataset: str, doubt: Callable[[str], None]) -> dict[str, dict[str, Scored]]:
-    """Score all submissions to a data set: name -> table -> scores and errors of each pose.
-
-    Their scores are written; scores of submissions that no longer exist are removed. A submission that cannot be scored
-    is left out.
+def submitted_files(
+    plan: Plan, dataset: str, doubt: Callable[[str], None] = lambda line: None
+) -> list[tuple[Run, list[Path]]]:
+    """Runs of the submissions on a data set, each with its predictions files.
 
     Args:
         plan: rows and data sets.
         dataset: name of the data set.
-        doubt: called with a warning for each submission that is left out or seems to have a simple mistake.
+        doubt: called with a warning for each submission that cannot be read.
+
+    Example:
+        >>> [(run.row, len(files)) for run, files in submitted_files(plan, "human36m")]  # doctest: +SKIP
+        [('mine', 1)]
+    """
+    submitted: list[tuple[Run, list[Path]]] = []
+    for folder in submission_folders(plan.home):
+        try:
+            if folder.name in plan.rows:
+                raise InputError(folder, "has the name of a row of params.yaml", "submit it under another name")
+            infos = {path: predictions.read_info(path) for path in read_submission(folder).files}
+        except InputError as error:
+            doubt(f"{dataset}/{folder.name}: left out, {error}")
+            continue
+        if files := [path for path, info in infos.items() if info.dataset == dataset]:
+            submitted.append((plan.submission(folder.name, dataset), files))
+    return submitted
+
+
+def score_submissions(plan: Plan, dataset: str, doubt: Callable[[str], None]) -> dict[str, dict[str, Scored]]:
+    """Score all submissions on a data set, and write their scores.
+
+    Scores of deleted submissions are removed. A submission that cannot be scored is skipped.
+
+    Args:
+        plan: rows and data sets.
+        dataset: name of the data set.
+        doubt: called with a warning for each submission that is skipped or seems to have a simple mistake.
+
+    Returns:
+        Name of the submission -> table -> scores and errors of each pose.
 
     Example:
         >>> score_submissions(plan, "human36m", print)["mine"]["T1"].scores[0].value  # doctest: +SKIP
         41.3
     """
     submitted: dict[str, dict[str, Scored]] = {}
-    for folder in submission_folders(plan.home):
-        run = plan.submission(folder.name, dataset)
+    for run, files in submitted_files(plan, dataset, doubt):
         try:
-            if folder.name in plan.rows:
-                raise InputError(folder, "has the name of a row of params.yaml", "submit it under another name")
-            infos = {path: predictions.read_info(path) for path in read_submission(folder).files}
-            if files := [path for path, info in infos.items() if info.dataset == dataset]:
-                record, submitted[folder.name] = score_files(run, files, doubt)
-                record.write(run.path("scores"))
+            record, submitted[run.row] = score_files(run, files, doubt)
+            record.write(run.path("scores"))
         except InputError as error:
-            doubt(f"{dataset}/{folder.name}: left out, {error}")
+            doubt(f"{run}: left out, {error}")
     for path in row_paths(plan.layout.results, "scores"):
         if path.stem == dataset and path.parent.name not in submitted and ScoreFile.read(path).source == "submission":
             path.unlink()
@@ -279,17 +332,20 @@ def compare_stage(
 ) -> ComparisonFile:
     """Compare all scored rows of a data set, table by table.
 
-    The variance between trainings of a row with one seed is taken from profile `REFERENCE`, if that has the same row on
-    the same data.
+    For a row with one seed, the variance between trainings comes from profile `REFERENCE` if that profile has the same
+    row on the same data.
 
     Args:
         dataset: name of the data set.
-        runs: runs on the data set; those without scores are skipped.
-        submitted: scores of submissions (`score_submissions`). The spread between their trainings is not known.
+        runs: runs on the data set; runs without scores are skipped.
+        submitted: scores of submissions (`score_submissions`). The spread between their trainings is unknown.
+
+    Returns:
+        Paired differences and rank intervals of each table, as written to results/<profile>/comparisons.
 
     Raises:
-        InputError: no row has scores, the errors of a row are missing or do not belong to its scores, or two rows were
-            scored on different states of the data set.
+        InputError: no row has scores, the errors of a row are missing or do not match its scores, or two rows were
+            scored on different versions of the data set.
         ResultError: a score file does not follow its schema.
     """
     scored_runs = [run for run in runs if run.path("scores").is_file()]
@@ -339,19 +395,55 @@ def compare_stage(
         tables=tables,
         controls=controls,
     )
-    compared.write(layout.dataset_file("comparisons", dataset))
+    path = layout.dataset_file("comparisons", dataset)
+    with WholeFiles() as outputs:
+        compared.write(path, outputs)
+        _write_examples(scored_runs, path.with_suffix(".npz"), outputs)
     return compared
 
 
+def _write_examples(runs: Sequence[Run], path: Path, outputs: WholeFiles) -> None:
+    """Write the examples file of a data set, from the predictions with the first seed of each row.
+
+    An earlier file is kept if the data set is missing, and removed if there are no examples.
+    """
+    source = runs[0].source
+    if source.is_absent:
+        return
+    split = "test" if "test" in runs[0].splits else runs[0].splits[0]
+    tables: dict[str, PoseTable] = {}
+    for run in runs:
+        offered, of_row = run.conditions(split), defaultdict[int, dict[Condition, Path]](dict)
+        for file in sorted(run.path("predictions").glob(f"*-seed{run.seeds[0]}.parquet")):
+            condition = predictions.read_info(file).condition
+            if (place := _place(condition, offered)) is not None:
+                of_row[place][condition] = file
+        if files := {condition: file for place in sorted(of_row) for condition, file in of_row[place].items()}:
+            tables[run.row] = predictions.read(files[_drawn(files)])
+    of_page = examples(tables, TruthTable.collect(source.dataset, split), source.dataset) if tables else None
+    if of_page is None:
+        path.unlink(missing_ok=True)
+    else:
+        outputs.write(path, of_page)
+
+
+def _place(condition: Condition, offered: Sequence[Condition]) -> int | None:
+    """Index of the table condition from which a row's condition was reduced; None: no such condition."""
+    return next((i for i, each in enumerate(offered) if condition.is_reduced(each)), None)
+
+
 def read_scored(run: Run, record: ScoreFile) -> dict[str, Scored]:
-    """Read the recorded errors of a row: table -> its scores and errors of each pose.
+    """Read the recorded errors of a row.
 
     Args:
         run: the row on a data set.
-        record: its scores.
+        record: score file of the row.
+
+    Returns:
+        Table -> scores and errors of each pose.
 
     Raises:
-        InputError: the file of errors is absent or damaged, or belongs to other scores.
+        InputError: the file of errors is missing or damaged, or belongs to other scores.
 
     Example:
         >>> read_scored(run, ScoreFile.read(run.path("scores")))["T1"].scores[0].value  # doctest: +SKIP
@@ -368,7 +460,7 @@ Trainings = tuple[dict[str, TrainingFile], dict[str, TrainingFile]]
 
 
 def read_trainings(layout: Layout, dataset: str) -> Trainings:
-    """Read the training records on a data set that `reference_scores` compares.
+    """Read the training records on a data set, for `reference_scores`.
 
     Raises:
         ResultError: a training record does not follow its schema.
@@ -381,11 +473,11 @@ def read_trainings(layout: Layout, dataset: str) -> Trainings:
 
 
 def reference_scores(run: Run, record: ScoreFile, trainings: Trainings) -> list[Score]:
-    """Scores of the same row in profile `REFERENCE`, which has several seeds; empty if it has none.
+    """Scores of the same row in profile `REFERENCE`, which has several seeds; empty: that profile has no such scores.
 
     Args:
         run: the row on a data set.
-        record: its scores.
+        record: score file of the row.
         trainings: training records on the data set (`read_trainings`).
 
     Raises:
@@ -408,7 +500,7 @@ def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
 
 
 def lines(record: ScoreFile) -> list[str]:
-    """One line per score: table, value, interval, missing predictions, signature."""
+    """Format scores as text, one line per score: table, value, interval, missing predictions, signature."""
     return [f"{record.dataset}/{record.method}: {_line(score)}" for score in record.scores]
 
 
@@ -424,7 +516,7 @@ def _line(score: Score) -> str:
 
 
 def _predicted(run: Run) -> Predictions:
-    """The predictions of the predict stage by condition, in the order of the tables, and seed."""
+    """Predictions of the predict stage by condition (in the order of the tables) and seed."""
     of_tables = [condition for split in run.splits for condition in run.conditions(split)]
     by_place: dict[int, dict[Condition, dict[int, PoseTable]]] = defaultdict(lambda: defaultdict(dict))
     for path in sorted(run.path("predictions").glob("*.parquet")):
@@ -435,14 +527,13 @@ def _predicted(run: Run) -> Predictions:
             raise InputError(
                 f"{path}: metadata.condition", f"is {condition.slug}, seed {seed}, unlike the name", remedy
             )
-        place = next((i for i, offered in enumerate(of_tables) if condition.is_reduced(offered)), None)
-        if place is not None and seed in run.seeds:
+        if (place := _place(condition, of_tables)) is not None and seed in run.seeds:
             by_place[place][condition][seed] = table
     return {condition: by_seed for place in sorted(by_place) for condition, by_seed in by_place[place].items()}
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
-    """InputError unless all files are of this row, with the same options and one checkpoint per seed."""
+    """Raise InputError unless all files come from one row with the same options and one checkpoint per seed."""
     known: dict[tuple[str | None, int], PoseTable] = {}
     rooted: dict[tuple[str | None, int, str], PoseTable] = {}
     first: dict[str | None, PoseTable] = {}
@@ -461,7 +552,7 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
 
 
 def _given(files: Sequence[Path], method: str | None) -> Predictions:
-    """Predictions by condition and seed; InputError for a file of another method than ``method``, if that is given."""
+    """Predictions by condition and seed; raise InputError for a file of another method (None: all are accepted)."""
     by_condition: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
@@ -474,7 +565,9 @@ def _given(files: Sequence[Path], method: str | None) -> Predictions:
         by_seed = by_condition[table.info.condition]
         if table.info.seed in by_seed:
             raise InputError(
-                path, f"is a second file of seed {table.info.seed}, {table.info.condition.slug}", "give each file once"
+                path,
+                f"is a second file of seed {table.info.seed}, {table.info.condition.slug}",
+                "pass one file per condition and seed",
             )
         by_seed[table.info.seed] = table
     return by_condition
@@ -487,9 +580,9 @@ def _doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
 
 
 def evaluate_stage(runs: Iterable[Run]) -> Iterator[str]:
-    """Predict and score the runs of a row; yields a line per file, score and skipped run.
+    """Predict and score the runs of a row; yield a line per file, score and skipped run.
 
-    A row that predicts nothing is left out.
+    A row that predicts nothing is skipped.
 
     Raises:
         InputError: a data set, the row, its checkpoint, its predictions or a table cannot be used.

@@ -1,4 +1,4 @@
-"""The train stage: a row's training pipeline on its data sets, every seed of the profile."""
+"""The train stage: trainings of a row on its data sets, with all seeds of the profile."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """The training processes of one command, launched by its first training and used by all.
+    """Training processes of one command, launched by its first training and reused by the others.
 
     Args:
-        most: number of processes on a CPU, and the most on GPUs.
+        most: number of processes on a CPU, and maximum number of processes on GPUs.
 
     Attributes:
-        trained: what this command has trained: hash of what it depends on -> run. All processes know it alike, while
-            the first of them may still be writing the files.
+        trained: trainings of this command: hash of their dependencies -> run. It is equal in all processes, even while
+            rank 0 is still writing files.
     """
 
     def __init__(self, most: int) -> None:
@@ -58,21 +58,21 @@ class Processes:
 
     @cached_property
     def fabric(self) -> Fabric:
-        """One process per GPU, or on a CPU as many as the profile names."""
+        """Fabric with one process per GPU, or on a CPU with the profile's number of processes."""
         cuda = torch.cuda.is_available()
         return launch(min(self._most, torch.cuda.device_count()) if cuda else self._most, "cuda" if cuda else "cpu")
 
     @cached_property
     def alone(self) -> Fabric:
-        """Only this process, for a row without training steps, which only fits constants."""
+        """Fabric with only this process, for a row without training steps, which only fits constants."""
         return launch(1, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train_stage(runs: Sequence[Run], processes: int) -> Iterator[str]:
-    """Train the runs of a row; yields a line per data set, or why there is none.
+    """Train the runs of a row; yield a line per data set with its training, or the reason for skipping it.
 
     Args:
-        runs: of one row.
+        runs: runs of one row.
         processes: number of training processes.
 
     Raises:
@@ -89,17 +89,17 @@ def train_stage(runs: Sequence[Run], processes: int) -> Iterator[str]:
 
 
 def train(run: Run, runs: Sequence[Run], processes: Processes) -> str | None:
-    """Train one row on one data set, or copy the weights that it names, and write its TrainingFile.
+    """Train one row on one data set, or copy its ``weights`` file, and write its TrainingFile.
 
-    A finished training is kept if nothing that it depends on changed.
+    A finished training is kept if none of its dependencies changed.
 
     Args:
         run: the row on a data set.
-        runs: all runs of the row, whose weights it can take over if it depends on the same.
+        runs: all runs of the row; weights of a run with the same dependencies are copied.
         processes: worker processes that the trainings of a command share.
 
     Returns:
-        A line for the terminal, or None in further processes.
+        A line for the terminal; None in processes other than rank 0.
 
     Raises:
         InputError: the data set, the options or the checkpoint to start from cannot be used, or another process
@@ -128,7 +128,7 @@ def train(run: Run, runs: Sequence[Run], processes: Processes) -> str | None:
 
 
 class _Seed(NamedTuple):
-    """Weights of one seed; ``record`` is None if they are those of another row."""
+    """Weights of one seed; ``record`` is None if they are copied from another row."""
 
     parameters: int
     weights: Weights | None
@@ -137,7 +137,7 @@ class _Seed(NamedTuple):
 
 
 def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
-    """Train every seed and write the record; None in further processes."""
+    """Train all seeds and write the record; None in processes other than rank 0."""
     run = data.run
     seeds = {seed: _train_seed(data, seed, basis, processes) for seed, basis in bases.items()}
     done = {seed: of_seed for seed, of_seed in seeds.items() if of_seed is not None}
@@ -155,7 +155,7 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
 
 
 def _train_seed(data: TrainingData, seed: int, basis: dict[str, Any], processes: Processes) -> _Seed | None:
-    """Train one seed, or copy the weights that a row without training starts from; None in further processes."""
+    """Train one seed, or copy the start weights of a row without training; None in processes other than rank 0."""
     run = data.run
     start, target = None if run.start is None else run.start.checkpoint(seed), run.checkpoint(seed)
     if run.start is not None and start is not None and start.is_file():
@@ -189,10 +189,10 @@ def _train_seed(data: TrainingData, seed: int, basis: dict[str, Any], processes:
 
 
 def _take_start(run: Run, start: Path | None, target: Path, digest: str | None) -> _Seed | None:
-    """Copy the weights of the row that a row without training starts from; None in further processes."""
+    """Copy the start weights of a row without training; None in processes other than rank 0."""
     if run.start is None or start is None or not start.exists():
-        remedy = "name a row under `after`" if run.start is None else f"train {run.start.row} first"
-        raise InputError(start or run.row, "there is no checkpoint to take over", remedy)
+        remedy = "set `after` to a trained row" if run.start is None else f"train {run.start.row} first"
+        raise InputError(start or run.row, "there is no checkpoint to copy", remedy)
     if not is_first_process():  # two writers of one file would remove each other's
         return None
     _copy(start, target, digest)
@@ -201,7 +201,7 @@ def _take_start(run: Run, start: Path | None, target: Path, digest: str | None) 
 
 
 def _check_samples(data: TrainingData) -> None:
-    """InputError if there is nothing to learn from."""
+    """Raise InputError if there are no training samples."""
     if reason := data.nothing_to_learn:
         run = data.run
         status = run.dataset.status()
@@ -213,13 +213,13 @@ def _check_samples(data: TrainingData) -> None:
 def _samples(
     data: TrainingData, training: Training, seed: int, kept: Path, fabric: Fabric
 ) -> tuple[LabelledSamples, str | None]:
-    """The samples of a training, and the hash of its predicted roots (None: the row uses none).
+    """Samples of a training, and the hash of its predicted roots (None: the row uses no roots).
 
     Args:
-        data: the training data.
-        training: of the row.
-        seed: of the training.
-        kept: file of the predicted roots.
+        data: data sets of the training.
+        training: training of the row.
+        seed: seed of the training.
+        kept: file for the predicted roots.
         fabric: processes of the training.
     """
     run, each_view = data.run, data.each_view
@@ -239,7 +239,7 @@ def _samples(
 
 @contextmanager
 def _first_before_others(fabric: Fabric) -> Iterator[None]:
-    """Run the block in the first process of a training, then in the others, which read the file that it left."""
+    """Run the block in rank 0 first, then in the other processes, which read the file that rank 0 wrote."""
     try:
         if not fabric.is_global_zero:
             fabric.barrier()
@@ -255,13 +255,16 @@ def _first_before_others(fabric: Fabric) -> Iterator[None]:
 def _equal(
     data: TrainingData, bases: Mapping[int, dict[str, Any]], runs: Sequence[Run], trained: Mapping[str, Run]
 ) -> Run | None:
-    """Another run of the row that was trained on the same from the same, so that its weights are the same.
+    """Another run of the row with the same training data, start and options, and therefore the same weights.
 
     Args:
-        data: that the row is trained on.
-        bases: everything that the training depends on, by seed.
-        runs: of the row.
-        trained: trainings of this command, see `Processes`.
+        data: data sets of the training.
+        bases: dependencies of the training by seed.
+        runs: all runs of the row.
+        trained: trainings of this command (`Processes`).
+
+    Returns:
+        The other run; None: there is none.
     """
     if data.own:
         return None
@@ -281,14 +284,14 @@ def _equal(
 
 
 def _train_as(data: TrainingData, other: Run, runs: Sequence[Run], processes: Processes) -> str | None:
-    """Train the row on the data set that it names instead, unless that is done, and copy its weights.
+    """Train the row on its training data set, unless this is done, and copy the weights.
 
-    That training is the other data set's own, with its options, its samples and the roots that it uses.
+    The training has the options, samples and predicted roots of the row's run on that data set.
     """
     run = data.run
     if other.weights is None and (why := TrainingData(other).nothing_to_learn):
         problem = f"{run.row} cannot be trained for it: {why}"
-        raise InputError(f"data set {run.source.name}", problem, f"give {other.source.name} some samples")
+        raise InputError(f"data set {run.source.name}", problem, f"add training samples to {other.source.name}")
     train(other, runs, processes)
     if not is_first_process():
         return None
@@ -299,7 +302,7 @@ def _train_as(data: TrainingData, other: Run, runs: Sequence[Run], processes: Pr
 
 
 def _holds_copies(data: TrainingData, other: Run, digests: Mapping[Path, str]) -> bool:
-    """True if the weights are a copy of those of another data set, and neither they nor the data changed since."""
+    """Whether the weights are a copy of those of another data set, and neither they nor the data changed since."""
     try:
         record = TrainingFile.read(data.run.path("training"))
         manifests = (record.training_manifests, record.provenance.data_manifest)
@@ -314,7 +317,7 @@ def _holds_copies(data: TrainingData, other: Run, digests: Mapping[Path, str]) -
 
 
 def _take_over(data: TrainingData, other: Run, seeds: Iterable[int]) -> str:
-    """Take the weights of a training for another data set that is equal in everything."""
+    """Copy the weights of an equal training on another data set; return a line for the terminal."""
     record = TrainingFile.read(other.path("training"))
     for seed in seeds:
         digest = record.provenance.checkpoint_sha256[f"seed{seed}"]
@@ -328,13 +331,13 @@ def _take_over(data: TrainingData, other: Run, seeds: Iterable[int]) -> str:
 
 
 def _take_from_file(run: Run, file: Path) -> str:
-    """Take the weights of a row that is not trained: a checkpoint of ours, as it is."""
+    """Copy a Poseboard checkpoint as the weights of a row without training; return a line for the terminal."""
     name = run.layout.portable(str(file))
     if not file.is_file():
         raise InputError(
             f"params.yaml: methods.{run.row}.weights",
             f"there is no {name}",
-            "`poseboard weights import` writes it from a published checkpoint",
+            "create it from a published checkpoint with `poseboard weights import`",
         )
     read, digest = Checkpoint.read(file), file_sha256(file)
     for target in run.checkpoints.values():
@@ -386,11 +389,11 @@ def _copy(source: Path, target: Path, digest: str | None) -> None:
         write_file(target, partial(shutil.copyfileobj, file), durable=True)
     if file_sha256(target) != digest:
         target.unlink()
-        raise InputError(target, f"its copy of {source} came out as another file", "check the disk")
+        raise InputError(target, f"the copy of {source} differs from the original", "check the disk")
 
 
 def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
-    """By seed, all that its weights depend on but predicted roots; what is equal trains the same."""
+    """Dependencies of the weights by seed, without predicted roots; equal dependencies give equal weights."""
     run = data.run
     common = {
         "options": dict(run.options),
@@ -406,7 +409,7 @@ def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
 
 
 def _data_basis(data: TrainingData) -> dict[str, Any]:
-    """The part of the data that weights depend on."""
+    """Dependencies of the weights on the data."""
     of_data = [
         {
             "manifest": dataset.manifest(),
@@ -418,25 +421,25 @@ def _data_basis(data: TrainingData) -> dict[str, Any]:
 
 
 def _files(run: Run) -> dict[str, str]:
-    """Hashes of the files that options name, whose content may change under their name."""
+    """Hashes of files named in options, because their content can change."""
     paths = {key: run.layout.home / value for key, value in run.options.items() if isinstance(value, str) and value}
     return {key: file_sha256(path) for key, path in paths.items() if path.is_file()}
 
 
 def _roots_sha256(run: Run, seed: int) -> str:
-    """Hash of what the roots depend on that a row uses in its training."""
+    """Hash of the dependencies of the predicted roots in a row's training."""
     start = root_row(run)[1]
     source = weights_sha256(run.layout, start.checkpoint(seed))
     return _sha256([source, dict(start.options), code_sha256(prediction_code(start))])
 
 
 def _finished(run: Run) -> Path:
-    """File beside the checkpoints with the hashes of what the finished trainings depend on, by seed."""
+    """Path of the file next to the checkpoints with the dependency hashes of finished trainings, by seed."""
     return run.path("checkpoints") / "finished.json"
 
 
 def _is_finished(run: Run, bases: Mapping[int, dict[str, Any]]) -> bool:
-    """True if all seeds are trained, nothing that they depend on changed, and their checkpoints are unchanged."""
+    """Whether all seeds are trained, and neither their dependencies nor their checkpoints have changed since."""
     try:
         known = json.loads(_finished(run).read_text(encoding="utf-8"))
         recorded = TrainingFile.read(run.path("training")).provenance.checkpoint_sha256

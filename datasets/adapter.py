@@ -23,7 +23,7 @@ Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Adapter(ABC):
-    """A `Dataset` in its published layout on disk.
+    """Base class of the adapters: a `Dataset` in its published layout on disk.
 
     The parameters of a subclass's constructor are the data set's options in params.yaml. Their types are checked by
     `catalog.open_dataset`. Annotations are read on first use; a damaged file raises an InputError that names file and
@@ -105,14 +105,14 @@ class Adapter(ABC):
         return "synthetic" if self.synthetic else published
 
     def check_split(self, split: str) -> None:
-        """Raise InputError unless the data set has this split."""
+        """Raise InputError if the data set does not have this split."""
         if split not in self.splits:
             names = ", ".join(f'"{name}"' for name in self.splits)
-            raise InputError(f"{self.name}: split", f"{split!r} is not a split", f"one of {names}")
+            raise InputError(f"{self.name}: split", f"{split!r} is not a split", f"use one of {names}")
 
     def unknown_key(self, key: str, file: Path) -> InputError:
         """InputError for an unknown key; ``file`` is the file that lists the valid keys."""
-        return InputError(f"{self.name}: key {key!r}", "the data set has no such sample", f"see {file}")
+        return InputError(f"{self.name}: key {key!r}", "the data set has no such sample", f"use a key of {file}")
 
     def verify(self) -> None:
         """Raise InputError if a generated world was changed."""

@@ -52,13 +52,13 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Region:
-    """Square region of an image.
+    """Rotated square region of an image.
 
     Args:
-        x_px: centre.
-        y_px: centre.
+        x_px: x of the centre.
+        y_px: y of the centre.
         side_px: length of a side.
-        turn: clockwise angle by which the region is turned, radians.
+        turn: clockwise rotation, radians.
     """
 
     x_px: float
@@ -100,13 +100,13 @@ class Person:
 
 
 class BlazePose:
-    """The network.
+    """The BlazePose network of MediaPipe, for joints of one person in a region.
 
     Args:
-        weights: pose_landmark_full.tflite.
+        weights: path of pose_landmark_full.tflite.
 
     Raises:
-        InputError: the file is absent or another one.
+        InputError: the file is absent or is not this network.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -118,7 +118,7 @@ class BlazePose:
         self._hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector(), dtype=np.float32))
 
     def detect(self, image: Image, region: Region) -> Person:
-        """Joints of the person in a region of an image (H, W, 3) uint8 RGB."""
+        """Detect the joints of the person in a region of an image (H, W, 3) uint8 RGB."""
         to_image = region.to_image
         crop = cv2.warpAffine(image, to_image, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         self._net.setInput(cv2.dnn.blobFromImage(crop, 1 / 255))
@@ -134,7 +134,7 @@ class BlazePose:
         return Person(xy_px[:_JOINTS], confidence, float(presence[0, 0]), following)
 
     def find(self, image: Image, known: Sequence[Person] = ()) -> list[Person]:
-        """People of an image, the largest first, without those that are known."""
+        """Detect the people in an image except the ``known`` people, the largest first."""
         people: list[Person] = []
         for candidate in self._candidates(image):
             if any(candidate.is_same(person.region) for person in known):
@@ -155,7 +155,7 @@ class BlazePose:
         return distinct
 
     def _candidates(self, image: Image) -> list[Region]:
-        """Regions that may hold a person: the picture, its large squares, and the boxes of the HOG detector."""
+        """Candidate regions of people: the whole image, its large squares, and boxes of the HOG detector."""
         height, width = image.shape[:2]
         long, short = max(height, width), min(height, width)
         regions = [Region(width / 2, height / 2, long)]
@@ -173,15 +173,16 @@ class BlazePose:
 
 
 def follow(network: BlazePose, images: Iterable[Image], people: int = 1) -> Iterator[list[Person | None]]:
-    """People in each frame of a video.
+    """Track people over the frames of a video.
 
     Args:
-        network: the network.
+        network: the detector.
         images: frames in order, (H, W, 3) uint8 RGB.
-        people: largest number of people; of more, the largest in the picture are followed.
+        people: maximum number of tracked people; the largest people are preferred.
 
     Yields:
-        One entry per place, None for a place without a person. A person keeps the place until lost.
+        For each frame, a list with one entry per tracked person; None while an entry has no person. A person keeps the
+        same entry until lost.
     """
     places: list[Person | None] = [None] * people
     rest = 0
@@ -201,11 +202,11 @@ def follow(network: BlazePose, images: Iterable[Image], people: int = 1) -> Iter
 
 
 def people_of(frames: Iterable[list[Person | None]], *, tracked: bool) -> People:
-    """Table of the people of all frames, numbered from 0.
+    """Collect the people of all frames in one table; frames are numbered from 0.
 
     Args:
-        frames: people of each frame, see `follow`.
-        tracked: whether the place in `follow` is the identity of a person.
+        frames: people of each frame, from `follow`.
+        tracked: whether the index of an entry of `follow` is used as the identity of the person.
     """
     rows = [
         (frame, place, person) for frame, people in enumerate(frames) for place, person in enumerate(people) if person
@@ -219,13 +220,13 @@ def people_of(frames: Iterable[list[Person | None]], *, tracked: bool) -> People
 
 
 def _is_person(person: Person, image: Image, others: Sequence[Person | None]) -> bool:
-    """Whether a followed person is still there, and not the same as another one."""
+    """Whether a tracked person is still present and is not a duplicate of another tracked person."""
     doubled = any(other is not None and person.region.is_same(other.region) for other in others)
     return person.presence >= _PRESENT and _is_inside(person.region, image) and not doubled
 
 
 def _is_inside(region: Region, image: Image) -> bool:
-    """Whether the centre of a region lies in the image, and its size is one of a person in it."""
+    """Whether the centre of a region is in or near the image, and its size is plausible for a person."""
     height, width = image.shape[:2]
     margin = 0.2 * max(height, width)
     inside = -margin <= region.x_px <= width + margin and -margin <= region.y_px <= height + margin
@@ -233,7 +234,7 @@ def _is_inside(region: Region, image: Image) -> bool:
 
 
 def _refined(xy: Array, heat: Array) -> Array:
-    """Points (39, 2) moved to the centre of mass of their heat maps (39, 64, 64) where these are sure."""
+    """Move points (39, 2) to the centre of mass of their heat maps (39, 64, 64) if the maps are confident."""
     half, cell = _KERNEL // 2, _INPUT_PX / _HEAT_SIZE
     # Outside the map nothing is likely: a border makes all windows of equal size.
     probability = np.pad(_sigmoid(heat), ((0, 0), (half, half), (half, half)))

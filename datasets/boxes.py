@@ -64,7 +64,7 @@ def crop_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike, aspect: float = 1.0, sca
 
 
 def key_point_box(points_px: ArrayLike) -> Array:
-    """Boxes (..., 4) x, y, width, height about key points (..., J, 2), 1.2 times as large (the release's converter)."""
+    """Boxes (..., 4) x, y, width, height around key points (..., J, 2), enlarged by 1.2 as in the release."""
     points = np.asarray(points_px, dtype=np.float64)
     lower, upper = points.min(axis=-2), points.max(axis=-2)
     sides = 1.2 * (upper - lower - 1)

@@ -6,7 +6,7 @@ from poseboard.datasets.multi_human_pose import MultiHumanPose
 
 
 class Campus(MultiHumanPose):
-    """Adapter of Campus. Images are ``Camera{c}/campus4-c{c}-%05d.png``. All three actors are scored.
+    """Adapter of the Campus data set. Images are ``Camera{c}/campus4-c{c}-%05d.png``. All three actors are scored.
 
     Args:
         root: folder with the files of :mod:`poseboard.datasets.multi_human_pose`.

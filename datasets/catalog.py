@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def layout(self) -> str | None:
-        """Name of the module that writes synthetic worlds in this layout; None without one."""
+        """Name of the module that writes synthetic worlds in this layout; None: no such module exists."""
         return self.adapter.layout
 
     @property
@@ -107,7 +107,7 @@ def open_dataset(kind: str, options: Mapping[str, Any], name: str | None = None)
     Args:
         kind: name of the adapter in the catalogue.
         options: name -> value of the adapter's parameters.
-        name: name of the data set in params.yaml; None: that of the adapter.
+        name: name of the data set in params.yaml; None: the name of the adapter.
 
     Raises:
         InputError: the data set or an option is unknown, or an option is missing or has an invalid value.
@@ -118,7 +118,7 @@ def open_dataset(kind: str, options: Mapping[str, Any], name: str | None = None)
     """
     entry = catalog().get(kind)
     if entry is None:
-        raise InputError(f"data set {kind!r}", "there is no such data set", f"known: {', '.join(catalog())}")
+        raise InputError(f"data set {kind!r}", "there is no such data set", f"use one of {', '.join(catalog())}")
     adapter = entry.adapter
     hints = get_type_hints(adapter.__init__, include_extras=True)
     fields: dict[str, Any] = {

@@ -64,7 +64,7 @@ class KeyPoints(Annotation, kw_only=True, gc=False):
 
 
 class Posed(Annotation, kw_only=True, gc=False):
-    """Annotation of a person with 3D joints. Joints are kept as raw JSON: `column` needs a tenth of the memory."""
+    """Annotation of a person with 3D joints. `column` decodes the joints: lists take ten times the memory."""
 
     keypoints_cam: msgspec.Raw
     keypoints_img: msgspec.Raw
@@ -162,7 +162,15 @@ def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple
         )
         for name, size in (("keypoints_cam", 3), ("keypoints_img", 2), ("keypoints_vis", 0))
     )
-    return mm, px, flags > 0
+    return mm, px, visible(flags, f"{path}: annotations[{{}}].keypoints_vis")
+
+
+def visible(flags: Array, where: str) -> NDArray[np.bool_]:
+    """Mask of flags (m, J) that are not 0; InputError names ``where``, with {} for the row, if one is not 0, 1 or 2."""
+    wrong = ~np.isin(flags, (0, 1, 2)).all(axis=-1)
+    if wrong.any():
+        raise InputError(where.format(int(wrong.argmax())), "has a visibility other than 0, 1 and 2", COPY)
+    return np.asarray(flags > 0)
 
 
 @dataclass(frozen=True, eq=False)

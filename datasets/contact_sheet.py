@@ -151,7 +151,7 @@ def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) 
 
 
 def _draw(image: Image, skeleton: Skeleton, points_px: Array) -> None:
-    """Draw the skeleton's edges between those points (J, 2) that are finite and not far outside the image."""
+    """Draw the skeleton's edges between points (J, 2). Points that are NaN or far outside the image are skipped."""
     near = np.abs(points_px - CELL_PX / 2).max(axis=1) < 4 * CELL_PX  # false for NaN
     for a, b in skeleton.edge_indices:
         if near[a] and near[b]:

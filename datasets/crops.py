@@ -24,7 +24,7 @@ _FORMAT = 3
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """Samples whose crops are in one file.
+    """Samples with their crops in one file.
 
     Args:
         folder: folder of the file; its name is a hash of everything that the crops depend on.
@@ -182,7 +182,7 @@ class CropStore:
         return _Selection(self._folder / name, keys, rows)
 
     def _write(self, folder: Path, selection: _Selection, threads: int) -> None:
-        """crops.npy (n, S, S, 3) uint8."""
+        """Decode the crops of a selection and write them to crops.npy, (n, S, S, 3) uint8."""
         keys, rows = selection.keys, selection.rows
         crops = _reserve(folder / "crops.npy", (selection.count, self._side_px, self._side_px, 3))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import read_npz
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.unpickle import read_pickle
 
@@ -86,9 +86,9 @@ def _from_pickle(path: Path) -> Detections:
             if match is None:
                 raise ValueError("key is not camera_frame")
             joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(
-                f"{path}: {str(entry)[:40]}", f'is not a list of {{"pred": 17 x 3}} ({error})', _COPY
+                f"{path}: {str(entry)[:40]}", f'is not a list of {{"pred": 17 x 3}} ({str(error)[:80]})', _COPY
             ) from None
         detections[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
     return detections
@@ -97,11 +97,11 @@ def _from_pickle(path: Path) -> Detections:
 def _from_npz(path: Path) -> Detections:
     """Read the arrays camera (n,), frame (n,), keypoints (n, 17, 3)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))
+        arrays = read_npz(path)
+        camera, frame, keypoints = (arrays[name] for name in ("camera", "frame", "keypoints"))
     except KeyError as error:
-        raise InputError(path, str(error.args[0]), _COPY) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: {error.args[0]}", "array is missing", _COPY) from None
+    except (OSError, ValueError) as error:
         raise InputError(path, f"is damaged or truncated ({str(error)[:80]})", _COPY) from None
     if keypoints.shape != (len(keypoints), len(COCO), 3) or not camera.shape == frame.shape == keypoints.shape[:1]:
         raise InputError(f"{path}: keypoints", f"shape is {keypoints.shape}, not (people, 17, 3)", _COPY)

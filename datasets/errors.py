@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+_LONGEST = 800
+"""Maximum number of characters of a part of a message."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -24,11 +27,33 @@ class InputError(ValueError):
     """
 
     def __init__(self, where: str | Path, problem: str, remedy: str = "") -> None:
-        self.where, self.problem, self.remedy = str(where), problem, remedy
-        super().__init__(f"{where}: {problem}" + (f"; {remedy}" if remedy else ""))
+        self.where, self.problem, self.remedy = (short(printable(part)) for part in (str(where), problem, remedy))
+        super().__init__(f"{self.where}: {self.problem}" + (f"; {self.remedy}" if remedy else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.where, self.problem, self.remedy), self.__dict__
+
+
+def short(text: str) -> str:
+    """Shorten a text of thousands of characters by cutting out its middle.
+
+    Example:
+        >>> len(short("x" * 5000))
+        803
+    """
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """Escape control characters and lone surrogates in a text, so that file contents cannot control a terminal.
+
+    Example:
+        >>> printable(chr(27) + "[31m") == chr(92) + "x1b[31m"
+        True
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -44,7 +69,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:
-    """Validate values as a pydantic model; InputError names ``where``, the first invalid field and all fields."""
+    """Validate values as a pydantic model. InputError names ``where``, the first invalid field and all valid ones."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

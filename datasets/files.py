@@ -7,23 +7,43 @@ and the next run overwrites it. After an error, such as a full disk, only the ol
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
+import lzma
+import math
 import os
+import stat
+import subprocess
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
+
+import numpy as np
+import yaml
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
 
 from poseboard.datasets.errors import InputError
 
 Content = bytes | Callable[[BinaryIO], object]
 """Content of a file, or a function that writes it into an open file."""
 
+LARGEST_BYTES = 2**33
+"""Size of the largest file that is read; the largest published annotations have 1 GB."""
+
+_DEEPEST_YAML, _LARGEST_YAML = 100, 10**6
+_SECONDS, _COPY = 120, "copy it again from its source"
+
 
 class WholeFiles:
-    """Context manager that writes several files, and renames all of them at the end of the block or none.
+    """Context manager that writes several files atomically: after an error in the block, all old files remain.
 
     Example:
         >>> with WholeFiles() as files:  # doctest: +SKIP
@@ -82,21 +102,174 @@ class WholeFiles:
 
 
 def write_file(path: Path, content: Content, *, durable: bool = False) -> None:
-    """Write one file, completely or not at all; see `WholeFiles.write`."""
+    """Write one file atomically; see `WholeFiles.write`."""
     with WholeFiles() as files:
         files.write(path, content, durable=durable)
 
 
-def read_file(path: Path, remedy: str) -> bytes:
-    """Content of a file; InputError with ``remedy`` if the file cannot be read."""
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a regular file for reading.
+
+    A FIFO or a device would block or never end, and a sparse file can be larger than the memory.
+
+    Args:
+        path: path of the file; links are followed.
+
+    Raises:
+        OSError: the file cannot be opened, is not a regular file, or is larger than `LARGEST_BYTES`.
+
+    Example:
+        >>> open_file(Path("/dev/zero"))
+        Traceback (most recent call last):
+        OSError: [Errno 22] is not a regular file: '/dev/zero'
+    """
     try:
-        return path.read_bytes()
+        # Without O_NONBLOCK, opening a FIFO waits for a writer.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
+    except ValueError as error:  # a null character in the path
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    state = os.fstat(file.fileno())
+    if not stat.S_ISREG(state.st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    if state.st_size > LARGEST_BYTES:
+        file.close()
+        raise OSError(errno.EFBIG, f"is larger than {LARGEST_BYTES >> 30} GiB", str(path))
+    return file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file; raises the errors of `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_file(path: Path, remedy: str) -> bytes:
+    """Read a file; raise InputError with ``remedy`` if the file cannot be read."""
+    try:
+        return read_bytes(path)
     except OSError as error:
         raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
 
 
+def read_apart(program: Path, path: Path, *arguments: str, kind: str, remedy: str) -> bytes:
+    """Run a Python program that reads a file, and return its standard output.
+
+    For libraries that a damaged file can crash: only the separate process crashes.
+
+    Args:
+        program: file of the program.
+        path: path of the file to read, the first argument of the program.
+        *arguments: further arguments of the program.
+        kind: kind of the file for errors, such as "C3D".
+        remedy: remedy of the error if `open_file` refuses the file.
+
+    Raises:
+        InputError: `open_file` refuses the file, or the program fails, crashes or takes more than two minutes.
+
+    Example:
+        >>> read_apart(Path("c3d_process.py"), Path("walk.c3d"), kind="C3D", remedy="export it again")  # doctest: +SKIP
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
+    command = [sys.executable, "-P", str(program), str(path.resolve()), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(path, f"cannot be read in {_SECONDS} s", _COPY) from None
+    if done.returncode:
+        reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["the reader crashed"])[-1]
+        raise InputError(path, f"is not a readable {kind} file ({reason[:80]})", _COPY)
+    return done.stdout
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a ``.npz`` file by name. The claimed sizes are checked before decompression.
+
+    Raises:
+        OSError: the file cannot be opened; see `open_file`.
+        ValueError: the file is damaged, an array claims another size than its member, or holds objects.
+    """
+    with open_file(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > LARGEST_BYTES:
+                    raise ValueError(f"arrays are larger than {LARGEST_BYTES >> 30} GiB")
+                for entry in archive.infolist():
+                    with archive.open(entry) as member:
+                        _check_size(cast(BinaryIO, member), entry)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError, SyntaxError) as error:
+            raise ValueError(str(error)) from None
+
+
+def _check_size(member: BinaryIO, entry: zipfile.ZipInfo) -> None:
+    version = npy.read_magic(member)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"{entry.filename} has version {version} of the npy format")
+    shape, _, dtype = read(member)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize + member.tell() != entry.file_size:
+        raise ValueError(f"{entry.filename} claims an array of {shape} in {entry.file_size} bytes")
+
+
+def check_yaml(text: str) -> None:
+    """Raise ValueError for YAML that would overflow a parser's stack or grow beyond limits by aliases.
+
+    Raises:
+        ValueError: the text is nested too deeply, or is too large with its aliases.
+        yaml.YAMLError: the text is not YAML.
+
+    Example:
+        >>> check_yaml("[" * 200 + "]" * 200)
+        Traceback (most recent call last):
+        ValueError: is nested deeper than 100 levels
+    """
+    sizes: dict[str, int] = {}  # number of values of each anchor, with aliases expanded
+    open_nodes: list[tuple[str | None, int]] = []
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+            if len(open_nodes) > _DEEPEST_YAML:
+                raise ValueError(f"is nested deeper than {_DEEPEST_YAML} levels")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = size
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(str(event.anchor), 1)
+        else:
+            size = int(isinstance(event, yaml.ScalarEvent))
+        if open_nodes:
+            anchor, before = open_nodes[-1]
+            open_nodes[-1] = anchor, before + size
+            if before + size > _LARGEST_YAML:
+                raise ValueError(f"has more than {_LARGEST_YAML} values with its aliases")
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse a text as YAML 1.2, like DVC: `on` is a string. A repeated key is an error.
+
+    Raises:
+        YAMLError: the text is not YAML, or a key is repeated.
+        ValueError: the text is nested too deeply, has many aliases, or has a value that Python cannot represent.
+
+    Example:
+        >>> parse_yaml("{on: [a], true_cameras: true}")
+        {'on': ['a'], 'true_cameras': True}
+    """
+    with contextlib.suppress(yaml.YAMLError):  # the next parser names the line
+        check_yaml(text)
+    return YAML(typ="safe").load(text)
+
+
 def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
-    """SHA-256 of options and of the content of files. Files may be absent.
+    """SHA-256 of options and of the contents of files. Absent files are allowed.
 
     Args:
         options: options as text, hashed before the files.
@@ -109,7 +282,7 @@ def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
     digest = hashlib.sha256(options.encode())
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except FileNotFoundError:
             digest.update(b"absent")

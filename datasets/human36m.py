@@ -66,7 +66,7 @@ ROW = np.dtype(
 def labels_content(
     subjects: Sequence[str], actions: Sequence[str], cameras: Sequence[Sequence[Camera]], table: NDArray[Any]
 ) -> dict[str, Any]:
-    """The published label dictionary, with the field names, types and order of learnable triangulation.
+    """Build the published label dictionary with the field names, types and order of learnable triangulation.
 
     Args:
         subjects: names of the S subjects.
@@ -88,7 +88,7 @@ def labels_content(
 
 
 def encode_labels(labels: dict[str, Any]) -> bytes:
-    """Content of the labels file: a pickled dictionary in a 0-d array."""
+    """Encode labels as the content of the labels file: a pickled dictionary in a 0-d array."""
     pickled = io.BytesIO()
     np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
     return pickled.getvalue()
@@ -181,14 +181,14 @@ class Human36M(Adapter):
         return "partial", f"{len(incomplete)} of {count} image sequences are incomplete, first {incomplete[0]}"
 
     def content_sha256(self) -> str:
-        """SHA-256 of the labels, and of options other than the defaults."""
+        """SHA-256 of the labels and of the options that differ from their defaults."""
         content, options = self._labels.digest.hexdigest(), (self._images, self._box_scale)
         if options == ("undistorted", 1.0):
             return content
         return hashlib.sha256(f"{content} {options}".encode()).hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes from foreground masks, true poses from motion capture.
+        """Facts of a split. Boxes come from foreground masks, true poses from motion capture.
 
         The labels do not state the source of the boxes. We assume that they are the published boxes.
         """
@@ -203,7 +203,7 @@ class Human36M(Adapter):
         return read_predictions(path, self.keys(split))
 
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
-        """Completed manifest of an unchanged generated world; see `manifest.verify`."""
+        """Check that a generated world is unchanged and return its manifest; see `manifest.verify`."""
         labels = self._labels
         sequences: dict[str, list[Path]] = {}
         for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
@@ -389,7 +389,7 @@ class _Labels:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Key of each row."""
+        """Keys ``subject/action/frame`` in the order of the label table."""
         prefix = [[f"{subject}/{action}/" for action in self.actions] for subject in self.subjects]
         columns = zip(self.subject.tolist(), self.action.tolist(), self.frame.tolist(), strict=True)
         return [f"{prefix[subject][action]}{frame:06d}" for subject, action, frame in columns]
@@ -424,7 +424,7 @@ class _Labels:
         values = content[field]
         names = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
         # Names become folders: a name must not lead out of the tree.
-        if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) and len(name) < 100 for name in names):
             raise self._wrong(field, "is not a list of plain names")
         if len(set(names)) != len(names):
             raise self._wrong(field, "has a name twice")

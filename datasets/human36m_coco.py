@@ -49,6 +49,7 @@ from poseboard.datasets.coco_json import (
     parse,
     read_detections,
     used_boxes,
+    visible,
 )
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
@@ -108,11 +109,11 @@ def file_name(subject: int, action: int, subaction: int, view: int, frame: int) 
 
 
 class SubjectAnnotations:
-    """Collects the annotations of one subject, to be written.
+    """Collector of the annotations of one subject, to write them as files.
 
     Args:
         number: number of the subject.
-        cameras: its four cameras; their lens distortion is left out.
+        cameras: the subject's four cameras. Their lens distortion is not written.
         first_id: number of the first image; numbers are unique over all subjects.
     """
 
@@ -131,14 +132,14 @@ class SubjectAnnotations:
         shots: Sequence[tuple[int, int]],
         sizes_px: Mapping[int, tuple[int, int]],
     ) -> None:
-        """Add a sequence.
+        """Add the images and poses of one sequence.
 
         Args:
             action: number of the action, from 2.
             subaction: number of the sub-action, from 1.
             frames: (T,) frame numbers.
-            joints_mm: (T, 17, 3) world mm, in the order of `human36m_toolbox.JOINTS`.
-            shots: index of the frame and of the camera of each image.
+            joints_mm: (T, 17, 3) joints, world mm, in the order of `human36m_toolbox.JOINTS`.
+            shots: (index of the frame, index of the camera) of each image.
             sizes_px: width and height of the images of each camera.
         """
         joints_px = np.stack([camera.project(joints_mm) for camera in self._cameras])
@@ -172,7 +173,7 @@ class SubjectAnnotations:
         self._poses.setdefault(str(action), {})[str(subaction)] = of_frames
 
     def files(self) -> dict[str, Any]:
-        """Path below the root -> content, to be written as JSON."""
+        """Compute the annotation files: path below the root -> content to write as JSON."""
         stem = f"annotations/Human36M_subject{self._number}"
         cameras = {
             str(view + 1): {
@@ -253,7 +254,7 @@ class Human36MCoco(Adapter):
         return "partial" if absent or no_image else "ready", detail
 
     def facts(self, split: str) -> Facts:
-        """Sources: recorded poses, and boxes around the true joints or, for testing, detected boxes."""
+        """Facts of a split. Poses are recorded; boxes enclose the true joints or, for testing, are detected."""
         detected = split == "test" and self._boxes == "detected"
         return Facts(boxes="detected" if detected else "true joints", truth=self.truth_source("motion capture"))
 
@@ -425,7 +426,8 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
     cameras, centres = _read_cameras(cameras_path, joints_mm[moment], cam[rows] - 1, images.sizes[rows])
     keys = [f"S{number}/{ACTIONS[a - 2]}-{s}/{f:06d}" for a, s, f in unique.tolist()]
     first = np.searchsorted(moment, np.arange(len(keys) + 1))
-    seen = np.array([file.annotations[row].keypoints_vis for row in of_image[rows].tolist()], dtype=np.float64) > 0
+    flags = np.array([annotation.keypoints_vis for annotation in file.annotations], dtype=np.float64)
+    seen = visible(flags, f"{path}: annotations[{{}}].keypoints_vis")[of_image[rows]]
     return _Subject(
         {key: list(range(first[k], first[k + 1])) for k, key in enumerate(keys)},
         moment,

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_file
+from poseboard.datasets.files import open_file, read_file
 from poseboard.datasets.human36m import CAMERAS
 
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
@@ -62,11 +62,11 @@ class Sequence:
     """A sequence of a subject.
 
     Args:
-        subject: such as "S9".
+        subject: name of the subject, such as "S9".
         name: action and number, such as "Walking-1".
-        prefix: start of the names of its files, such as "Walking 2".
+        prefix: first part of the file names of the sequence, such as "Walking 2".
         action: number of the action in metadata.xml, from 2.
-        subaction: 1 or 2.
+        subaction: number of the sub-action, 1 or 2.
     """
 
     subject: str
@@ -84,7 +84,7 @@ class Metadata:
     """Content of metadata.xml.
 
     Args:
-        sequences: of the subjects in `SUBJECTS`, by subject, then in the order of the file.
+        sequences: sequences of the subjects in `SUBJECTS`, by subject, then in the order of the file.
         cameras: subject -> serial number -> camera, world mm, without image size.
     """
 
@@ -119,7 +119,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def _declares_entities(content: bytes) -> bool:
-    """True if an XML file has a document type, in whatever encoding. Parsing ends there, before any entity."""
+    """Whether an XML file of any encoding has a document type. Parsing stops there, before any entity is expanded."""
     declared: list[bool] = []
 
     def stop(*_: object) -> None:
@@ -207,9 +207,9 @@ def archive_path(folder: Path, kind: str, subject: str) -> Path:
 
 
 def extract(archive: Path, names: Container[str], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Extract files of an archive one by one, each when it is asked for, in one pass over the stream.
+    """Extract files of an archive lazily, one per iteration, in one pass over the stream.
 
-    Folders of the archive are stripped, so no name leads out of the folder. Links and devices are passed over.
+    Folders in the archive are stripped, so no file is written outside of ``folder``. Links and devices are skipped.
 
     Args:
         archive: compressed tar file.
@@ -224,12 +224,15 @@ def extract(archive: Path, names: Container[str], folder: Path) -> Iterator[tupl
         OSError: a file cannot be written.
     """
     try:
-        tar = tarfile.open(archive, "r|*")  # noqa: SIM115  # closed below
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(archive, "there is no such archive", "download it, or leave out its subject") from None
+        opened = open_file(archive)
+    except OSError as error:
+        remedy = "download it, or leave out its subject"
+        raise InputError(archive, f"archive cannot be read ({error.strerror})", remedy) from None
+    try:
+        tar = tarfile.open(fileobj=opened, mode="r|*")  # noqa: SIM115  # closed below
     except _DAMAGED as error:
         raise InputError(archive, f"is damaged or truncated ({str(error)[:80]})", _AGAIN) from None
-    with tar:
+    with opened, tar:
         extracted = set[str]()
         while True:
             try:
@@ -258,6 +261,7 @@ def read_poses(path: Path) -> NDArray[np.float32]:
         InputError: the file is not a CDF, or has no poses of 32 joints.
     """
     try:
+        open_file(path).close()  # refuses devices
         values = np.asarray(cdflib.CDF(path).varget("Pose"))
     except Exception as error:  # cdflib raises many types for damaged files
         raise InputError(path, f"is not a CDF file with a variable Pose ({str(error)[:80]})", _AGAIN) from None
@@ -285,6 +289,7 @@ def read_boxes(path: Path, frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     boxes: list[tuple[int, int, int, int]] = []
     try:
+        open_file(path).close()  # refuses devices
         with h5py.File(path, "r") as file:
             references = np.asarray(file["Masks"]).ravel()
             # One mask at a time: thousands of them, of 1 MB each, do not fit into memory.
@@ -327,9 +332,10 @@ def square_box_of(mask: NDArray[np.generic]) -> tuple[int, int, int, int]:
 
 
 def moved_frames(poses_mm: NDArray[np.floating], moved_mm: float = _MOVED_MM) -> NDArray[np.int64]:
-    """Frames in which some joint moved by at least a distance since the last chosen frame; the first is chosen.
+    """Select frames of poses (T, J, 3) in which a joint moved by ``moved_mm`` or more since the last selected frame.
 
-    This is the published choice of training frames (learnable triangulation, preprocessing), from poses (T, J, 3).
+    The first frame is selected. This is the published choice of training frames (learnable triangulation,
+    preprocessing).
 
     Example:
         >>> moved_frames(np.arange(5.0)[:, None, None] * [[[15.0, 0, 0]]]).tolist()

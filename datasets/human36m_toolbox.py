@@ -30,7 +30,7 @@ from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
-from poseboard.datasets.files import files_sha256
+from poseboard.datasets.files import files_sha256, open_file
 from poseboard.datasets.human36m import CAMERAS, TEST_SUBJECTS, Human36M
 from poseboard.datasets.sample import (
     FileState,
@@ -120,7 +120,9 @@ class Human36MToolbox(Adapter):
         if absent:
             return "partial", f"incomplete, first {absent[0]}"
         count = sum(len(of_split.moments) for of_split in records.values())
-        return "ready", f"{count} moments of four cameras; truth of the test split is {self._truth}"
+        partly = sum(len(of_split.images) - len(CAMERAS) * len(of_split.moments) for of_split in records.values())
+        left_out = f"; left out: {partly} images of moments that not all cameras show" if partly else ""
+        return "ready", f"{count} moments of four cameras; truth of the test split is {self._truth}{left_out}"
 
     def content_sha256(self) -> str:
         """SHA-256 of the annotations and the options."""
@@ -128,7 +130,7 @@ class Human36MToolbox(Adapter):
         return files_sha256(f"{self._images} {self._truth}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes of 2 x 2 m around the true pelvis, and true poses by the option ``truth``."""
+        """Facts of a split. Boxes are 2 x 2 m around the true pelvis; the option ``truth`` chooses the true poses."""
         triangulated = split == "test" and self._truth == "triangulated"
         return Facts(boxes="true joints", truth="triangulated" if triangulated else "motion capture")
 
@@ -233,7 +235,7 @@ class _Records:
 
 
 def _read_records(path: Path, split: str) -> _Records:
-    """Read the records of a split; InputError names the record and field that is absent or wrong."""
+    """Read the records of a split; InputError names the record and its missing or wrong field."""
     content = read_pickle(path)
     if not isinstance(content, list | tuple) or not content:
         raise InputError(path, f"holds a {type(content).__name__}, not a list of records", _REMEDY)
@@ -275,11 +277,15 @@ def _read_records(path: Path, split: str) -> _Records:
         if not side[row] > 0:
             raise InputError(f"{where}: scale", "is not above 0", _REMEDY)
     R = cameras[:, :9].reshape(count, 3, 3)
+    flags = columns["joints_vis"].reshape(count, 17, 3)
     bad = (np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(R) < 0)
-    for field, wrong in (("R", bad), ("fx, fy", (cameras[:, 12:14] <= 0).any(axis=1))):
+    for field, wrong, problem in (
+        ("camera: R", bad, "is not a rotation"),
+        ("camera: fx, fy", (cameras[:, 12:14] <= 0).any(axis=1), "are not above 0"),
+        ("joints_vis", ~(flags == (flags[..., :1] > 0)).all(axis=(1, 2)), "is not 0 0 0 or 1 1 1 for a joint"),
+    ):
         if wrong.any():
-            problem = "is not a rotation" if field == "R" else "are not above 0"
-            raise InputError(f"{path}: record {int(wrong.argmax())}: camera: {field}", problem, _REMEDY)
+            raise InputError(f"{path}: record {int(wrong.argmax())}: {field}", problem, _REMEDY)
     joints_camera_mm = columns["joints_3d_camera"].reshape(count, 17, 3)
     moments = {key: rows for key, rows in of_key.items() if min(rows) >= 0}
     if not moments:
@@ -290,7 +296,7 @@ def _read_records(path: Path, split: str) -> _Records:
         moments,
         columns["joints_2d"].reshape(count, 17, 2),
         joints_camera_mm,
-        columns["joints_vis"].reshape(count, 17, 3)[..., 0] > 0,
+        flags[..., 0] > 0,
         columns["center"],
         side,
         cameras,
@@ -303,7 +309,7 @@ def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> 
         raise InputError(f"{where}: {name}", "field is missing", _REMEDY)
     try:
         values = np.asarray(record[name], dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: {name}", "is not an array of numbers", _REMEDY) from None
     if values.size != size if size is not None else not values.size:
         raise InputError(f"{where}: {name}", f"has {values.size} numbers, {size or 'some'} are expected", _REMEDY)
@@ -357,7 +363,7 @@ def _member(members: zipfile.ZipFile, archive: Path, path: str) -> str:
 @lru_cache(maxsize=4)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
     """Open an archive, once per process: its index takes seconds to read, and forks would share a file handle."""
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(open_file(path))
 
 
 def _undistorted(camera: Camera, points_px: Array) -> Array:

@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import read_bytes, write_file
 
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
-_AGAIN = "remove the folder to generate it again"
+_AGAIN = "delete the folder and generate the data set again"
 
 
 def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: NDArray[Any]) -> hashlib._Hash:
@@ -28,12 +28,12 @@ def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: 
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Content of ``<root>/manifest.json``; None if the file is absent, InputError if it is not a manifest."""
+    """Read ``<root>/manifest.json``; None if the file is absent. Raises InputError if it is not a manifest."""
     path = root / NAME
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_bytes(path))
         sequences = content.get("images", {}).values()
         whole = all(_DIGEST.fullmatch(entry["sha256"]) and isinstance(entry["bytes"], int) for entry in sequences)
         if whole and _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
@@ -65,14 +65,14 @@ def verify(
         every_byte: whether to compare all images by content.
 
     Returns:
-        The manifest. Digests that manifests of earlier versions lack are added.
+        The manifest. Missing digests, as in manifests of earlier versions, are added.
 
     Raises:
         InputError: a file was changed, or there is no manifest.
     """
     manifest = read_manifest(root)
     if manifest is None:
-        raise InputError(root / NAME, "there is no such file", _AGAIN)
+        raise InputError(root / NAME, "file is missing", _AGAIN)
     recorded: dict[str, dict[str, Any]] = manifest.get("images", {})
     written_ns = (root / NAME).stat().st_mtime_ns
     if manifest.get("labels", labels.hexdigest()) != labels.hexdigest():
@@ -87,7 +87,7 @@ def verify(
             if every_byte or later or not of_manifest:
                 digest = hashlib.sha256()
                 for path in paths:
-                    digest.update(path.read_bytes())
+                    digest.update(read_bytes(path))
                 images[sequence] = {**of_manifest, "sha256": digest.hexdigest(), "bytes": size}
             else:
                 images[sequence] = {**of_manifest, "bytes": size}
@@ -108,7 +108,7 @@ def files_digest(root: Path, files: Sequence[str]) -> hashlib._Hash:
     digest = hashlib.sha256()
     for name in files:
         try:
-            digest.update((root / name).read_bytes())
+            digest.update(read_bytes(root / name))
         except OSError as error:
             raise _changed(root, f"{error.filename} cannot be read ({error.strerror})") from None
     return digest
@@ -122,7 +122,7 @@ def verify_files(root: Path, every_byte: bool = False) -> dict[str, Any]:
     """
     manifest = read_manifest(root)
     if manifest is None:
-        raise InputError(root / NAME, "there is no such file", _AGAIN)
+        raise InputError(root / NAME, "file is missing", _AGAIN)
     labels: Any = manifest.get("label_files")
     images: dict[str, Any] = {name: entry.get("files") for name, entry in manifest["images"].items()}
     for files in (labels, *images.values()):

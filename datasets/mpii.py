@@ -38,6 +38,7 @@ from poseboard.datasets.coco_json import (
 )
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
+from poseboard.datasets.files import open_file
 from poseboard.datasets.photographs import (
     People,
     Photographs,
@@ -105,7 +106,7 @@ class Mpii(Photographs):
     skeleton = MPII
 
     def facts(self, split: str) -> Facts:
-        """Sources: joints annotated by hand, and boxes computed from these joints."""
+        """Facts of a split. Joints are annotated by hand; boxes are computed from these joints."""
         return Facts(boxes="true joints", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path | None:
@@ -127,7 +128,9 @@ class Mpii(Photographs):
         images, left_out = Images.of(path, entries), LeftOut()
         image = np.array([number[person.image] for person in file], dtype=np.int64)
         values = [[(*place, v) for place, v in zip(p.joints, p.joints_vis, strict=True)] for p in file]
-        joints_px, seen = key_points(np.array(values, dtype=np.float64).reshape(-1, len(MPII), 3))
+        joints_px, seen = key_points(
+            np.array(values, dtype=np.float64).reshape(-1, len(MPII), 3), f"{path}: [{{}}].joints_vis"
+        )
         boxes = _boxes(np.array([(*person.center, person.scale) for person in file], dtype=np.float64).reshape(-1, 3))
         kept = left_out.keep(np.asarray(seen.any(axis=1)), np.ones(len(file), dtype=np.bool_), "without key points")
         kept = used_boxes(boxes, images.sizes[image], kept, left_out)
@@ -138,7 +141,7 @@ class Mpii(Photographs):
 
 
 def _boxes(centre_scale: Array) -> Array:
-    """Boxes (m, 4) x, y, width, height from 1-based centres and scales (m, 3)."""
+    """Boxes (m, 4) x, y, width, height, pixels, from 1-based centres and scales (m, 3): x, y, scale."""
     side = _SCALE_PX * centre_scale[:, 2:]
     centre = centre_scale[:, :2] - 1 + np.array([0.0, _DOWN_PX]) * centre_scale[:, 2:]
     return np.concatenate([centre - side / 2, side, side], axis=1)
@@ -147,7 +150,7 @@ def _boxes(centre_scale: Array) -> Array:
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of an image from its header."""
     try:
-        with PIL.Image.open(path) as image:
+        with open_file(path) as file, PIL.Image.open(file) as image:
             return image.size
     except (OSError, PIL.Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not an image"

@@ -41,7 +41,7 @@ class MsCoco(Photographs):
     skeleton = COCO
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes and joints annotated by hand."""
+        """Facts of a split. Boxes and joints are annotated by hand."""
         return Facts(boxes="annotated", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path:
@@ -55,4 +55,5 @@ class MsCoco(Photographs):
         return f"{_SETS[split]}/"
 
     def _read(self, split: str, path: Path) -> Photos:
-        return labelled_photos(decode(path, File[Image, KeyPoints], self.obtain), path, len(COCO), self._prefix(split))
+        file = decode(path, File[Image, KeyPoints], self.obtain)
+        return labelled_photos(file, path, len(COCO), self._prefix(split), counted=True)

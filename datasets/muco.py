@@ -103,7 +103,7 @@ class MuCo(Photographs):
     skeleton = MUCO
 
     def facts(self, split: str) -> Facts:
-        """Sources: recorded poses. The source of the boxes is not documented; we assume the true joints."""
+        """Facts of a split. Poses are recorded. The source of boxes is not documented; we assume the true joints."""
         return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path | None:
@@ -135,7 +135,7 @@ class MuCo(Photographs):
 
 
 def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mask (m,) of the closest person of each image (ties: the first); roots (m, 3), images (m,)."""
+    """Mask (m,) of the closest person of each image, from roots (m, 3) and images (m,); ties: the first person."""
     closest = np.zeros(len(root_mm), dtype=np.bool_)
     order = np.lexsort([root_mm[:, 2], image])
     closest[order[np.unique(image[order], return_index=True)[1]]] = True
@@ -143,7 +143,7 @@ def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _apart(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mask (m,) of the people far enough in x and y from all others in the image; roots (m, 3), images (m,)."""
+    """Mask (m,) of the people far enough in x and y from all others in their image, from roots (m, 3)."""
     if len(root_mm) < 2:
         return np.ones(len(root_mm), dtype=np.bool_)
     places = np.column_stack([root_mm[:, :2], image * _NO_NEIGHBOUR_MM])

@@ -4,6 +4,7 @@ On disk, below one root, with the calibration and detections that VoxelPose publ
 
     calibration_<name>.json                        camera -> R, T (mm), fx, fy, cx, cy, k, p;  x_cam = R (X - T)
     actorsGT.mat                                   actor3D: actors x frames cells of 14 x 3, metres
+                                                   actor2D: actors x frames cells of a cell of 14 x 2 px per view
     pred_<name>_maskrcnn_hrnet_coco.pkl or .npz    2D detections of every person, COCO's 17 joints, with scores
     Camera{c}/                                     images, optional
 
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import scipy  # its parts load when they are used
 
+from poseboard.datasets import matlab_process
 from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
-from poseboard.datasets.files import files_sha256, read_file
+from poseboard.datasets.files import files_sha256, read_apart, read_file
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton, sides
 
@@ -75,6 +76,7 @@ _OBTAIN = (
     "voxelpose-pytorch (MIT)"
 )
 _ACTORS = "actorsGT.mat"
+_FIELDS = ("actor3D", "actor2D")
 _COPY = "copy it again from its source"
 
 
@@ -132,7 +134,7 @@ class MultiHumanPose(Adapter):
         )
         images = "images" if has_images else "no images"
         if self._detections:
-            annotated = sum(frame < len(self._actors) for frame in frames) if self._has_truth else len(frames)
+            annotated = sum(frame < len(self._actors[0]) for frame in frames) if self._has_truth else len(frames)
             of_truth = "" if annotated == len(frames) else f", {annotated} of them in {_ACTORS}"
             return "ready", f"{len(frames)} frames with detections{of_truth}, {images}"
         return "partial", f"{len(frames)} frames, {images}; no {self._detections_file.name}"
@@ -147,7 +149,7 @@ class MultiHumanPose(Adapter):
         return files_sha256("actors" if self._has_truth else "no truth", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes around 2D detections, true poses triangulated from manually annotated joints."""
+        """Facts of a split. Boxes enclose 2D detections; true poses are triangulated from manual annotations."""
         return Facts(boxes="detected", truth="annotated", associated=False)
 
     def keys(self, split: str) -> Sequence[str]:
@@ -172,12 +174,21 @@ class MultiHumanPose(Adapter):
     def truth(self, key: str) -> Truth:
         """True poses (actors, 14, 3) in world mm, one row per actor of the file; NaN without annotation.
 
-        By convention the first three actors are scored. If ``truth`` is "none", there are no actors.
+        By convention the first three actors are scored. If ``truth`` is "none", there are no actors. 2D annotations are
+        those of the file, if it has them.
         """
         frame = self._frame(key)
         if not self._has_truth:
             return Truth(np.empty((0, len(TUM14), 3)))
-        return Truth(self._actors[frame] if frame < len(self._actors) else np.full_like(self._actors[0], np.nan))
+        joints_mm, points_px = self._actors
+        if frame >= len(joints_mm):
+            return Truth(np.full_like(joints_mm[0], np.nan))
+        annotated = {
+            name: camera.normalised(camera.undistort(points))
+            for (name, camera), points in zip(self._cameras.items(), points_px[frame], strict=True)
+            if np.isfinite(points).any()
+        }
+        return Truth(joints_mm[frame], annotated=annotated)
 
     def _frame(self, key: str) -> int:
         match = re.fullmatch(rf"{type(self).name}/([0-9]{{6}})", key)
@@ -201,8 +212,8 @@ class MultiHumanPose(Adapter):
                     path or self._detections_file, problem, f"without truth, it defines the frames; {self.obtain}"
                 )
             return dict.fromkeys(sorted(detected))
-        numbers = sorted(detected | set(range(len(self._actors))))
-        if len(self._actors) >= max(part.stop for part in self.evaluated):
+        numbers = sorted(detected | set(range(len(self._actors[0]))))
+        if len(self._actors[0]) >= max(part.stop for part in self.evaluated):
             numbers = [frame for part in self.evaluated for frame in part]
         return dict.fromkeys(numbers)
 
@@ -231,37 +242,49 @@ class MultiHumanPose(Adapter):
         return {f"Camera{c}": _camera(content[str(c)], self.image_size, f"{path}: {c}") for c in range(len(content))}
 
     @cached_property
-    def _actors(self) -> Array:
-        """True poses (frames, actors, 14, 3), world mm."""
-        path = self.root / _ACTORS
+    def _actors(self) -> tuple[Array, Array]:
+        """True poses (frames, actors, 14, 3), world mm, and 2D annotations (frames, views, actors, 14, 2), px."""
+        path, views = self.root / _ACTORS, len(self.views)
+        program = Path(matlab_process.__file__)
+        content = json.loads(read_apart(program, path, *_FIELDS, kind="MATLAB", remedy=self.obtain))
+        if (actors := content.get(_FIELDS[0])) is None:
+            raise InputError(f"{path}: {_FIELDS[0]}", "field is missing", _COPY)
         try:
-            content = scipy.io.loadmat(path, variable_names=["actor3D"])
-        except FileNotFoundError:
-            raise InputError(path, "there is no such file", self.obtain) from None
-        except Exception as error:  # scipy raises many types for damaged files
-            raise InputError(path, f"is not a MATLAB file ({str(error)[:80]})", _COPY) from None
-        if "actor3D" not in content:
-            raise InputError(f"{path}: actor3D", "field is missing", _COPY)
-        try:
-            actors = [np.asarray(cell, dtype=object).reshape(-1) for cell in content["actor3D"].reshape(-1)]
             joints = np.full((len(actors[0]), len(actors), len(TUM14), 3), np.nan)
             for a, cells in enumerate(actors):
                 if len(cells) != len(joints):
                     raise ValueError(f"actor {a} has {len(cells)} frames, actor 0 has {len(joints)}")
                 for f, cell in enumerate(cells):
                     if np.size(cell):  # the cell of an absent actor is empty
-                        joints[f, a] = np.asarray(cell, dtype=np.float64).reshape(len(TUM14), 3)
+                        joints[f, a] = _finite(cell, (len(TUM14), 3))
         except (ValueError, TypeError, IndexError) as error:
-            raise InputError(f"{path}: actor3D", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
+            raise InputError(f"{path}: {_FIELDS[0]}", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
         if not len(joints):
-            raise InputError(f"{path}: actor3D", "has no frames", _COPY)
-        return joints * 1000.0
+            raise InputError(f"{path}: {_FIELDS[0]}", "has no frames", _COPY)
+        points = np.full((len(joints), views, len(actors), len(TUM14), 2), np.nan)
+        try:
+            for a, f, v in np.ndindex(len(actors), len(joints), views) if _FIELDS[1] in content else ():
+                of_views = content[_FIELDS[1]][a][f]  # empty, or with empty cells, without this actor
+                if len(of_views) and np.size(of_views[v]):
+                    points[f, v, a] = _finite(of_views[v], (len(TUM14), 2))
+        except (ValueError, TypeError, IndexError) as error:
+            problem = f"is not cells of 14 x 2 numbers for each of {views} views ({error})"
+            raise InputError(f"{path}: {_FIELDS[1]}", problem, _COPY) from None
+        return joints * 1000.0, points
 
     @cached_property
     def _detections(self) -> dict[tuple[int, int], Array]:
         """2D detections: (camera, frame) -> (people, 17, 3) x px, y px, score."""
         path = self._detections_path
         return {} if path is None else read_detections(path)
+
+
+def _finite(cell: Any, shape: tuple[int, ...]) -> Array:
+    """Numbers of a cell, m or px; ValueError if one is not finite, or above 10⁵."""
+    values = np.reshape(np.asarray(cell, dtype=np.float64), shape)
+    if not (np.abs(values) < 1e5).all():  # false for NaN
+        raise ValueError("a number is not finite, or above 100000")
+    return values
 
 
 def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
@@ -274,5 +297,5 @@ def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
         return Camera(K, R, -R @ numbers["T"], np.array([k[0], k[1], p[0], p[1], k[2]]), image_size)
     except KeyError as error:
         raise InputError(f"{where}.{error.args[0]}", "field is missing", _COPY) from None
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise InputError(where, f"is not a camera ({error})", _COPY) from None

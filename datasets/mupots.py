@@ -86,7 +86,7 @@ class MuPoTS(Photographs):
         self._boxes = boxes
 
     def facts(self, split: str) -> Facts:
-        """Sources: recorded poses. The source of annotated boxes is not documented; we assume the true joints."""
+        """Facts of a split. Poses are recorded. The source of boxes is not documented; we assume the true joints."""
         boxes: BoxSource = "detected" if self._boxes == "detected" else "true joints"
         return Facts(boxes=boxes, truth=self.truth_source("motion capture"))
 

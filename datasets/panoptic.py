@@ -217,7 +217,7 @@ class Panoptic(Adapter):
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes by the option ``boxes``, true poses triangulated in the dome from 2D detections."""
+        """Facts of a split. The option ``boxes`` chooses the boxes; true poses are triangulated in the dome."""
         boxes: BoxSource = "detected" if self._boxes == "detections" else "true joints"
         return Facts(boxes=boxes, truth=self.truth_source("triangulated"))
 
@@ -322,7 +322,7 @@ class Panoptic(Adapter):
         return self._seen[name]
 
     def _shows(self, name: str, camera: str) -> NDArray[np.bool_]:
-        """For each labelled frame of a sequence, whether any person is in the camera's view."""
+        """Mask of the labelled frames of a sequence with a person in the camera's view."""
         people = self._scene(name).people
         if self._boxes == "detections":
             detected, frames = self._detected(name, camera), np.array(list(people))
@@ -413,6 +413,12 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
         if values is None or values.shape != (4 * len(JOINTS19),):
             raise InputError(f"{path}: bodies[{row}].joints19", f"is not {4 * len(JOINTS19)} numbers", _COPY)
         joints[row] = values.reshape(-1, 4)
+        if not joints[row].any():
+            raise InputError(f"{path}: bodies[{row}].joints19", "is all zeros", _COPY)
+        confidence = joints[row, :, 3]
+        if ((confidence < 0) & (confidence != -1)).any():  # a joint without a label has -1
+            problem = f"has the confidence {confidence.min():.4g}"
+            raise InputError(f"{path}: bodies[{row}].joints19", problem, _COPY)
     coco = joints[:, _ROWS]
     annotated = coco[..., 3:] > _LEAST_CONFIDENCE
     counted = annotated.any(axis=(1, 2))

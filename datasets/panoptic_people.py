@@ -120,7 +120,7 @@ class PanopticPeople(Panoptic):
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Sources: people detected separately in each view, true poses triangulated in the dome."""
+        """Facts of a split. People are detected separately in each view; true poses are triangulated in the dome."""
         return Facts(boxes="detected", truth=self.truth_source("triangulated"), associated=False)
 
     def sample(self, key: str) -> Sample:

@@ -34,6 +34,7 @@ from poseboard.datasets.coco_json import (
     boxed,
     corners,
     single_people,
+    visible,
 )
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState
@@ -77,7 +78,7 @@ class Photos:
         intrinsics: (n, 4) fx, fy, cx, cy, px.
         people: annotated people.
         left_out: counts of unused entries.
-        boxes: boxes of the views; None: those of ``people``.
+        boxes: boxes of the views; None: the boxes of ``people``.
         order: rows of ``people`` in the order of boxes and ground truth; unlisted rows are left out.
         sequences: name of each image's scene; None: each image is a sequence.
         empty: whether to keep images without people.
@@ -293,7 +294,7 @@ def people_of(
     joints_mm: Array | None,
     joints_px: Array | None,
 ) -> People:
-    """Columns of those people of m annotations that the mask ``kept`` (m,) selects; other arguments have m rows."""
+    """Collect the columns of the annotated people in the mask ``kept`` (m,); other arguments have m rows."""
     used = [annotations[row] for row in np.flatnonzero(kept).tolist()]
     return People(
         images.rows([a.image_id for a in used], f"{images.path}: annotations"),
@@ -305,21 +306,29 @@ def people_of(
     )
 
 
-def labelled_photos(file: File[Image, KeyPoints], path: Path, joints: int, prefix: str = "") -> Photos:
-    """Photographs with 2D annotations in COCO's format. Annotations of single people with key points are used.
+def labelled_photos(
+    file: File[Image, KeyPoints], path: Path, joints: int, prefix: str = "", counted: bool = False
+) -> Photos:
+    """Convert COCO-style 2D annotations to `Photos`. Only single people with key points are used.
 
     Raises:
-        InputError: an annotation has another number of key points than ``joints``.
+        InputError: an annotation has another number of key points than ``joints``, or, if ``counted``, of labelled ones
+            than its ``num_keypoints``.
     """
     images, left_out = Images.of(path, file.images), LeftOut()
     for row, annotation in enumerate(file.annotations):
         if len(annotation.keypoints) != 3 * joints:
             where = f"{path}: annotations[{row}].keypoints"
             raise InputError(where, f"has {len(annotation.keypoints)} numbers, not {3 * joints}", COPY)
-    joints_px, seen = key_points(
-        np.array([a.keypoints for a in file.annotations], dtype=np.float64).reshape(-1, joints, 3)
-    )
-    labelled = np.array([a.num_keypoints > 0 for a in file.annotations], dtype=np.bool_)
+    values = np.array([a.keypoints for a in file.annotations], dtype=np.float64).reshape(-1, joints, 3)
+    joints_px, seen = key_points(values, f"{path}: annotations[{{}}].keypoints")
+    counts = np.array([a.num_keypoints for a in file.annotations], dtype=np.int64)
+    miscounted = (counts > 0) & (seen.sum(axis=1) != counts)
+    if counted and miscounted.any():
+        row = int(miscounted.argmax())
+        where = f"{path}: annotations[{row}].num_keypoints"
+        raise InputError(where, f"is {counts[row]}, and {seen[row].sum()} key points are labelled", COPY)
+    labelled = seen.any(axis=1) & (counts > 0)
     kept = left_out.keep(labelled, single_people(file, left_out), "people without key points")
     kept = boxed(file, images, kept, left_out)
     people = people_of(images, file.annotations, kept, seen, None, joints_px)
@@ -331,7 +340,10 @@ def assumed_intrinsics(images: Images) -> Array:
     return np.concatenate([np.full((len(images.ids), 2), ASSUMED_FOCAL_PX), images.sizes / 2], axis=1)
 
 
-def key_points(values: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Split COCO's x, y, v (m, J, 3) into pixels (m, J, 2), NaN for v = 0, and the mask v > 0 (m, J)."""
-    seen = values[..., 2] > 0
+def key_points(values: Array, where: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Split COCO's x, y, v (m, J, 3) into pixels (m, J, 2), NaN for v = 0, and the mask v > 0 (m, J).
+
+    InputError names ``where``, with {} for the row, if v is not 0, 1 or 2.
+    """
+    seen = visible(values[..., 2], where)
     return np.where(seen[..., None], values[..., :2], np.nan), seen

@@ -93,7 +93,7 @@ class Pw3d(Photographs):
     length_unit = "m"
 
     def facts(self, split: str) -> Facts:
-        """Sources: recorded poses, and boxes around the true joints."""
+        """Facts of a split. Poses are recorded; boxes enclose the true joints."""
         return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path:

@@ -28,7 +28,7 @@ from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
-from poseboard.datasets.files import files_sha256
+from poseboard.datasets.files import files_sha256, read_bytes
 from poseboard.datasets.sample import HANDS, Group, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.datasets.unpickle import read_pickle
@@ -111,8 +111,10 @@ class Rhd(Adapter):
         if absent:
             return "partial", f"{absent[0]} is missing"
         count = sum(len(of_set.numbers) for of_set in sets.values())
+        gaps = sum(of_set.numbers[-1] + 1 for of_set in sets.values()) - count
         source = {"hand": "about the hand", "compat": "as in the release of epipolar transformers"}
-        return "ready", f"{count} pictures; boxes {source[self._boxes]}"
+        left_out = f"; left out: {gaps} pictures without annotations" if gaps else ""
+        return "ready", f"{count} pictures; boxes {source[self._boxes]}{left_out}"
 
     def content_sha256(self) -> str:
         """SHA-256 of the annotations and the options."""
@@ -120,7 +122,7 @@ class Rhd(Adapter):
         return files_sha256(f"{self._hands} {self._boxes}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes around the true key points, rendered poses. Samples of one hand state left or right."""
+        """Facts of a split. Boxes enclose the true key points; poses are rendered. Samples of one hand name it."""
         return Facts(boxes="true joints", truth="synthetic", hand=True)
 
     def keys(self, split: str) -> Sequence[str]:
@@ -226,7 +228,7 @@ def _read_annotations(path: Path) -> _Annotations:
                 raise InputError(f"{where}.{field}", "field is missing", _COPY)
             try:
                 values = np.asarray(entry[field], dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 values = np.empty(0)
             if values.shape != shape or not np.isfinite(values).all():
                 raise InputError(f"{where}.{field}", f"is not {shape[0]} x {shape[1]} finite numbers", _COPY)
@@ -239,6 +241,11 @@ def _read_annotations(path: Path) -> _Annotations:
     if singular.any():
         raise InputError(f"{path}: {numbers[int(np.argmax(singular))]}.K", "is singular", _COPY)
     visible = uv_vis[..., 2] > 0
+    wrong = ~np.isin(uv_vis[..., 2], (0, 1)).all(axis=(1, 2))
+    if wrong.any():
+        raise InputError(
+            f"{path}: {numbers[int(np.argmax(wrong))]}.uv_vis", "has a visibility other than 0 and 1", _COPY
+        )
     for values in (xyz, uv_vis):
         values[:, :, 0] = (values[:, :, 0] + values[:, :, _MIDDLE_BASE]) / 2
     visible[:, :, 0] |= visible[:, :, _MIDDLE_BASE]
@@ -247,7 +254,7 @@ def _read_annotations(path: Path) -> _Annotations:
 
 
 def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
-    """Box "hand" of `Rhd`. If no key point is visible, hidden key points are used."""
+    """Compute the box "hand" of `Rhd`. If no key point is visible, hidden key points are used."""
     centre = uv_px[_MIDDLE_BASE]
     seen = uv_px[visible] if visible.any() else uv_px
     half = np.clip(2 * np.abs(seen - centre).max(), *_SIDE_PX) / 2
@@ -280,10 +287,13 @@ def released_box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
 
 def _read_mask(path: Path) -> NDArray[np.uint8]:
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = np.frombuffer(read_bytes(path), dtype=np.uint8)
     except OSError as error:
         raise InputError(path, f"mask cannot be read ({error.strerror})", _COPY) from None
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if mask is None or mask.ndim != 2:
-        raise InputError(path, "file is not a mask of one channel", _COPY)
+    try:
+        mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:  # a header that states more than a billion pixels
+        mask = None
+    if mask is None or mask.shape != _SIZE:
+        raise InputError(path, "file is not a mask of one channel and 320 x 320 px", _COPY)
     return np.asarray(mask, dtype=np.uint8)

@@ -22,7 +22,6 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.adapter import Adapter
@@ -30,7 +29,7 @@ from poseboard.datasets.calibrations.own import Number, OwnCamera, own_cameras
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.facts import DataState, Facts
-from poseboard.datasets.files import files_sha256, read_file
+from poseboard.datasets.files import files_sha256, parse_yaml, read_file
 from poseboard.datasets.keypoints import People, read_keypoints
 from poseboard.datasets.keypoints.joint_sets import canonical_name, skeleton_of
 from poseboard.datasets.keypoints.own import joints_of
@@ -48,7 +47,7 @@ _MOST_FRAMES = 10_000_000
 
 
 class RigTruth(BaseModel):
-    """Ground truth of a rig: 3D points of one person, in a world of their own.
+    """Ground truth of a rig: a file with 3D points of one person, and its transform to the world of the cameras.
 
     A point X of the file is at ``R X + t_mm`` in the world of the cameras, with R of ``rotation``.
     """
@@ -85,8 +84,7 @@ def read_rig(path: Path) -> RigFile:
     """
     content = read_file(path, _OBTAIN)
     try:
-        # Not libyaml, whose recursion over deeply nested brackets ends the process.
-        values = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+        values = parse_yaml(content.decode("utf-8"))
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}" if mark is None else f"{path}:{mark.line + 1}"
@@ -100,11 +98,11 @@ def read_rig(path: Path) -> RigFile:
 
 
 def rig_text(rig: RigFile, lines: Mapping[str, str]) -> str:
-    """Text of rig.yaml.
+    """Write the content of a rig as the text of rig.yaml.
 
     Args:
-        rig: the content.
-        lines: name of a camera -> what was understood of it, one line, written as a comment above the camera.
+        rig: content of the file.
+        lines: name of a camera -> description in one line, written as a comment above the camera.
     """
     text = [
         "# A rig for `poseboard rig check` and `poseboard rig run`. Every field may be edited; see docs/rig.md.",
@@ -131,12 +129,12 @@ def rig_text(rig: RigFile, lines: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text in double quotes, as JSON and YAML have it. Line breaks and control characters of any kind are escaped."""
+    """Quote a text for JSON and YAML, with line breaks and control characters escaped."""
     return json.dumps(text, ensure_ascii=not text.isprintable()).replace("\x7f", "\\u007f")
 
 
 def _printable(text: str) -> str:
-    """Text on one line, with spaces for control characters."""
+    """Replace control characters, including line breaks, by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
@@ -145,7 +143,7 @@ def _value(value: Any) -> str:
 
 
 def own_camera(camera: Camera, offset_frames: int = 0, swap_sides: bool = False, video: str | None = None) -> OwnCamera:
-    """Our form of a camera with OpenCV's lens model."""
+    """Convert a camera with OpenCV's lens model to the fields of rig.yaml."""
     K, dist = camera.K.tolist(), camera.dist.tolist()
     rx, ry, rz = cv2.Rodrigues(camera.R)[0].ravel().tolist()
     tx, ty, tz = camera.t.tolist()
@@ -173,7 +171,7 @@ def focus_mm(cameras: Sequence[Camera]) -> Array:
 
 
 def describe_cameras(cameras: Mapping[str, Camera]) -> dict[str, str]:
-    """What a person can check in the room: name -> position, what the camera looks at, field of view.
+    """Describe each camera so that users can check it in the room: position, viewing target, field of view.
 
     Example:
         >>> K = np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]])
@@ -277,7 +275,7 @@ class Rig(Adapter):
         """Frames of the rig in which at least two cameras were recording.
 
         Raises:
-            InputError: there are none.
+            InputError: no two cameras have detections at the same time.
         """
         spans = [(int(people.frame[0]), int(people.frame[-1])) for people in self.people.values() if len(people)]
         where = f"{self.root / RIG_FILE}: cameras"
@@ -311,7 +309,7 @@ class Rig(Adapter):
         return "ready", detail
 
     def content_sha256(self) -> str:
-        """SHA-256 of the fields of rig.yaml, the detections and the truth; comments and sources do not count."""
+        """SHA-256 of the fields of rig.yaml, the detections and the ground truth, without comments and source paths."""
         options = self._rig.model_dump_json(exclude={"sources", "up"})
         paths = [self.root / self._rig.detections]
         if self._rig.truth is not None:
@@ -319,7 +317,7 @@ class Rig(Adapter):
         return files_sha256(options, paths, _OBTAIN)
 
     def facts(self, split: str) -> Facts:
-        """Sources: boxes around 2D detections, true poses of motion capture or none."""
+        """Facts of a split. Boxes enclose 2D detections; true poses come from motion capture, if there are any."""
         truth = self.truth_source("motion capture") if self._rig.truth is not None else "none"
         return Facts(boxes="detected", truth=truth, associated=self._most_people == 1, rate_hz=self._rig.fps)
 
@@ -400,7 +398,7 @@ class Rig(Adapter):
         return View(name, camera, self._image(name, frame), _boxes(joints), joints.copy(), confidence.copy())
 
     def _image(self, name: str, frame: int) -> ReadImage | None:
-        """Picture of a frame of the rig; None without a video, and outside of it."""
+        """Image of a frame of the rig; None without a video, or if the video lacks the frame."""
         video, index = self._rig.cameras[name].video, frame + self._rig.cameras[name].offset_frames
         if video is None or not 0 <= index < self._video_frames[name]:
             return None
@@ -412,7 +410,7 @@ class Rig(Adapter):
         """Camera name -> number of frames of its video, for cameras with a video.
 
         Raises:
-            InputError: a video cannot be read, or its size differs from that of its camera by a resolution.
+            InputError: a video cannot be read, or has another resolution than its camera.
         """
         frames = {}
         for name, entry in self._rig.cameras.items():
@@ -450,18 +448,18 @@ def _boxes(joints_px: Array) -> Array:
 
 
 def joints_in_common(joints: Sequence[str], motion: Motion, where: str) -> tuple[list[int], list[int]]:
-    """Indices of the joints that a motion has, and of its points with these names; InputError for fewer than three."""
+    """Indices of ``joints`` that a motion has, and indices of its points; InputError for fewer than three."""
     columns = {canonical_name(name) or name: column for column, name in enumerate(motion.names)}
     rows = [row for row, joint in enumerate(joints) if joint in columns]
     if len(rows) < 3:
         names = ", ".join(motion.names[:12])
-        problem = f"has {len(rows)} joints of the detections; its points are {names}"
-        raise InputError(where, problem, f"name at least three points like joints, such as {', '.join(joints[:6])}")
+        problem = f"only {len(rows)} points match joints of the detections (points: {names})"
+        raise InputError(where, problem, f"rename three or more points to joint names, such as {', '.join(joints[:6])}")
     return rows, [columns[joints[row]] for row in rows]
 
 
 def at_times(motion: Motion, times_s: Array) -> Array:
-    """Points (F, N, 3) of a motion at times after its first frame, interpolated linearly; NaN outside and in gaps."""
+    """Interpolate a motion linearly at times (F,) in seconds after its first frame: points (F, N, 3), NaN in gaps."""
     position = np.asarray(times_s) * motion.rate_hz
     below = np.floor(position + 1e-9).astype(np.int64)
     share = np.maximum(position - below, 0.0)

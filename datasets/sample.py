@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,17 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Box, Camera, crop_affine, scale_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import read_bytes
 from poseboard.datasets.skeleton import Skeleton
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_LARGEST_BOX_PX = 32_000  # OpenCV resizes no larger images
 
 Hand = Literal["left", "right"]
 HANDS: tuple[Hand, ...] = get_args(Hand)
@@ -45,7 +51,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """State of a file on disk, also if the file is absent."""
+        """State of a file on disk; the file may be absent."""
         try:
             state = path.stat()
         except OSError:
@@ -55,7 +61,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """Image that is read on use, with the state of its file.
+    """Lazy image: a function that reads it, and the state of its file.
 
     Args:
         read: function that returns the image, (H, W, 3) uint8 RGB.
@@ -69,7 +75,7 @@ class ReadImage:
 
     @classmethod
     def of(cls, path: Path, size: tuple[int, int]) -> ReadImage:
-        """Image file that must have the (width, height) of the annotations."""
+        """Make the image of a file, which must have the (width, height) of the annotations."""
         return cls(partial(read_image, path, size), partial(FileState.of, path), path)
 
     def __call__(self) -> Image:
@@ -88,7 +94,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
         InputError: the file is absent, not an image, or of another size.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = read_bytes(path)
     except OSError as error:
         raise InputError(
             path, f"image cannot be read ({error.strerror})", "check the data set's images folder"
@@ -107,7 +113,21 @@ def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
     The EXIF orientation is ignored, because annotations refer to rows and columns of the file.
     """
     encoded = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
+    content = encoded.tobytes()
+    try:
+        with PIL.Image.open(io.BytesIO(content)):  # reads the header, and refuses more than 179 million pixels
+            pass
+    except PIL.Image.DecompressionBombError as error:
+        raise InputError(path, f"image is too large ({str(error).partition(',')[0]})", "extract it again") from None
+    except Exception:  # OpenCV decodes formats that PIL does not
+        pass
+    # OpenCV fills the rest of a truncated JPEG with grey. No entropy-coded data contains the end marker.
+    is_cut = content.startswith(_JPEG_START) and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN)
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(encoded, flags) if encoded.size and not is_cut else None
+    except cv2.error:
+        image = None
     if image is None:
         raise InputError(path, "file is not a readable image (empty or truncated)", "extract it again")
     return np.ascontiguousarray(image[..., ::-1])
@@ -198,6 +218,11 @@ class View:
             return self._warped(side_px, box_scale, person)
         left, upper, right, lower = (round(float(v)) for v in self.boxes_px[person])
         box = scale_box((left, upper, right, lower), box_scale)
+        if max(box[2] - box[0], box[3] - box[1]) > _LARGEST_BOX_PX:
+            problem = f"box {person} is {box[2] - box[0]} x {box[3] - box[1]} px"
+            raise InputError(
+                f"view {self.name}: boxes", problem, f"correct it; at most {_LARGEST_BOX_PX} px are cropped"
+            )
         size = (side_px, side_px)
         joints = self.joints_px
         if joints is not None:
@@ -236,7 +261,7 @@ class View:
 
 @dataclass(frozen=True)
 class Group:
-    """Groups that a sample belongs to. Bootstraps resample (subject, sequence); tables average over actions."""
+    """Subject, action and sequence of a sample. Bootstraps resample (subject, sequence); tables average actions."""
 
     subject: str
     action: str

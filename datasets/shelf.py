@@ -6,7 +6,9 @@ from poseboard.datasets.multi_human_pose import MultiHumanPose
 
 
 class Shelf(MultiHumanPose):
-    """Adapter of Shelf. Images are ``Camera{c}/img_%06d.png``. By convention the first three actors are scored.
+    """Adapter of the Shelf data set. Images are ``Camera{c}/img_%06d.png``.
+
+    Only the first three actors are scored, as in published work.
 
     Args:
         root: folder with the files of :mod:`poseboard.datasets.multi_human_pose`.

@@ -85,7 +85,7 @@ class Skeleton:
 
 
 def sides(*parts: str) -> tuple[tuple[str, str], ...]:
-    """Left and right joint names of body parts: ``sides("knee")`` is ``(("left_knee", "right_knee"),)``."""
+    """Pairs of left and right joint names: ``sides("knee")`` is ``(("left_knee", "right_knee"),)``."""
     return tuple((f"left_{part}", f"right_{part}") for part in parts)
 
 

@@ -15,20 +15,22 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import read_bytes
 
 _TYPES = re.compile(r"[<>|=]?[?bBhHiIlLqQefdgFDGSUVO][0-9]{0,9}")
+_LONG, _LARGEST_INTEGER = {"INT", "LONG", "LONG1", "LONG4"}, 2**64
 _MEMO = {"BINPUT", "LONG_BINPUT", "PUT"}
 
 
 def read_pickle(path: Path) -> Any:
-    """Content of a ``.pkl`` file, or of the object array of a ``.npy`` file.
+    """Read a ``.pkl`` file, or the object array of a ``.npy`` file, without executing code.
 
     Args:
         path: path of a pickle of any protocol (including Python 2), or of a ``.npy`` file of dtype object. A
@@ -47,7 +49,7 @@ def read_pickle(path: Path) -> Any:
         ['54138969', '55011271', '58860488', '60457274']
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise InputError(path, f"file cannot be read ({error.strerror})", "check the path") from None
     is_npy = data.startswith(npy.MAGIC_PREFIX)
@@ -58,10 +60,10 @@ def read_pickle(path: Path) -> Any:
 
 
 def decode_pickle(data: bytes, where: str) -> Any:
-    """Content of a pickle inside another file, see `read_pickle`.
+    """Decode a pickle inside another file, see `read_pickle`.
 
     Args:
-        data: the pickle.
+        data: bytes of the pickle.
         where: file and field, for errors.
     """
     return _decoded(lambda: data, where)
@@ -99,6 +101,8 @@ def _load(data: bytes) -> Any:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
+        if opcode.name in _LONG and abs(cast(int, argument)) >= _LARGEST_INTEGER:
+            raise ValueError("an integer of more than 64 bits")
     return _Finish().value(_Unpickler(io.BytesIO(data), encoding="latin1").load())
 
 

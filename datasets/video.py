@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import open_file
 
 # FFmpeg writes its errors to the terminal; ours name the file.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -54,8 +55,10 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise InputError(path, "does not exist", "check the path of the video")
+        try:
+            open_file(path).close()  # refuses devices
+        except OSError as error:
+            raise InputError(path, f"cannot be read ({error.strerror})", "check the path of the video") from None
         if not path.stat().st_size:
             raise InputError(path, "video is empty", "record or copy it again")
         self._lock = Lock()  # two threads in one decoder damage the memory of the process
@@ -84,7 +87,7 @@ class Video:
         self._capture.release()
 
     def read(self, index: int) -> Image:
-        """Picture (H, W, 3) uint8 RGB by the index of its frame, 0 for the first.
+        """Read a frame by its index from 0, as an image (H, W, 3) uint8 RGB.
 
         Raises:
             InputError: the video ends before this frame, or is damaged there.
@@ -104,14 +107,14 @@ class Video:
         return image
 
     def images(self) -> Iterator[Image]:
-        """Pictures of all frames, in order, until the video ends."""
+        """Iterate over all decoded frames, in order."""
         if self._next:
             self._reopen()
         while (image := self._decode()) is not None:
             yield image
 
     def describe(self) -> str:
-        """Size, frames, rate, and rotation in one line."""
+        """Describe size, number of frames, rate and rotation in one line."""
         turned = f", rotated by {self.rotation_deg}° as the file asks" if self.rotation_deg else ""
         return f"{self.size[0]} x {self.size[1]} px, {self.frames} frames at {self.rate_hz:.6g} Hz{turned}"
 
@@ -158,7 +161,7 @@ def is_near_size(size: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def videos_of(folder: Path) -> dict[str, Path]:
-    """Videos of a folder by camera name: the file name without its suffix.
+    """List the videos of a folder by camera name, which is the file name without its suffix.
 
     Raises:
         InputError: the folder is absent or has no videos, or two videos have the same name.
@@ -169,8 +172,8 @@ def videos_of(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
             if path.stem in videos:
-                raise InputError(path, f"is camera {path.stem}, as {videos[path.stem].name}", "keep one per camera")
+                raise InputError(path, f"is camera {path.stem}, like {videos[path.stem].name}", "keep one per camera")
             videos[path.stem] = path
     if not videos:
-        raise InputError(folder, "has no videos", f"known suffixes are {', '.join(SUFFIXES)}")
+        raise InputError(folder, "has no videos", f"add one video per camera ({', '.join(SUFFIXES)})")
     return videos

@@ -1,1 +1,1 @@
-"""The methods that predict 3D poses: one folder per method, behind one interface."""
+"""Methods that predict 3D poses: one folder per method, all with the same interface (`base`)."""

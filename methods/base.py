@@ -1,14 +1,14 @@
-"""The contract of a method: its inputs, its predictions, its training.
+"""Interface of a method: inputs, predictions, training.
 
-A method is a class in ``methods/<name>/method.py``, named like the folder in CamelCase (``ransac`` -> ``Ransac``), or
-any importable ``package.module:Class`` that params.yaml names. It is constructed with the options of its row in
-params.yaml and the skeleton of its predictions.
+A method is a class in ``methods/<name>/method.py`` with the name of the folder in CamelCase (``ransac`` -> ``Ransac``),
+or any importable class, written ``package.module:Class`` in params.yaml. The benchmark constructs it with the options
+of its row in params.yaml and the skeleton of its predictions.
 
-* `Inputs`: what the method may see.
+* `Inputs`: inputs that the method receives.
 * `Method`: loads weights and predicts; it can also draw pictures (`Drawing`).
-* `Learner`: has a training; every method is a learner.
-* `Training`: what the training loop needs.
-* `Options`: base of a method's options.
+* `Learner`: can be trained; every method is a learner.
+* `Training`: model, losses and examples for the training loop.
+* `Options`: base class of a method's options.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LabelledSamples(Protocol):
         ...
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """Sample at an index, and the ground truth of its people."""
+        """Sample at index ``place``, and the ground truth of its people."""
         ...
 
 
@@ -50,25 +50,25 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method may see. The hand-over gives it exactly these inputs and withholds all others.
+    """Inputs that a method declares. The benchmark passes exactly these and removes all others from the samples.
 
     Args:
-        crop_px: side of the square crops of people; cameras and boxes are changed accordingly. None: full frames.
+        crop_px: side of the square crops of people. Cameras and boxes refer to the crop. None: full frames.
         box_scale: factor on the box before the crop.
         resampling: filter of the crops, see `View.crop`.
         views: (minimum, maximum) number of views; a monocular method has a maximum of 1.
         intrinsics: K and lens distortion.
         extrinsics: R, t, names and order of the cameras, keys and image paths. Without them the method predicts in the
             frame of a camera, samples and views come in random order, and several views are slightly rescaled with K.
-        images: False for a method that uses only 2D detections.
-        root: "none"; "predicted": root positions that another row predicted; "truth": true root positions.
-        hand: which hand a sample shows; signatures state it.
+        images: pixels of the images. False: the method uses only 2D detections.
+        root: root positions. "none": not used. "predicted": predictions of another row. "truth": true positions.
+        hand: whether a sample shows a left or a right hand. The row's signature records this input.
         people: "each": samples with several people are split. The method sees the boxes, detections and root of one
-            person at a time, and its predictions are merged. "all": whole frames with all boxes and detections, which
-            need not be associated across views.
+            person at a time, and the benchmark merges its predictions. "all": whole frames with all boxes and
+            detections, which need not be associated across views.
         frames_per_rig: maximum number of samples with the same cameras that the method uses together. If above 1, one
-            call of ``predict`` has all samples of such a group. They have the same `Sample.rig`, and a view has the
-            same name in each of them. With several views and no extrinsics, a call has only one group.
+            call of ``predict`` gets all samples of such a group. They have the same `Sample.rig`, and a view has the
+            same name in each of them. With several views and no extrinsics, a call gets only one group.
 
     Example:
         >>> Inputs(crop_px=384, views=(1, 1), extrinsics=False)  # a monocular method
@@ -95,13 +95,13 @@ def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
     """A frozen copy of the method's declared inputs.
 
     Args:
-        inputs: of a loaded method or of a training.
-        whose: name of the row, for errors.
+        inputs: inputs of a loaded method or of a training.
+        whose: name of the row, used in errors.
 
     Raises:
-        InputError: it declares nothing, a field is none of those that `Inputs` describes, or it declares crops of
-            several people at once, or roots without extrinsics: they are in the world's frame, and roots of a few
-            samples with the detections of their pelvis tell where a camera is.
+        InputError: ``inputs`` is not an `Inputs`, a field has an invalid value, or two fields exclude each other: crops
+            with several people, or roots without extrinsics. Roots are in the world frame, so a few of them with their
+            2D detections would reveal the camera pose.
     """
     if not isinstance(inputs, Inputs):
         raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is not an Inputs", "declare methods.base.Inputs")
@@ -110,7 +110,7 @@ def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, ("inputs", *first["loc"])))
-        raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
+        raise InputError(f"{whose}: {where}", first["msg"].lower(), "use a value that `Inputs` allows") from None
     if copy.frames_per_rig < 1:
         raise InputError(f"{whose}: inputs.frames_per_rig", f"is {copy.frames_per_rig}", "declare 1 or more")
     if copy.people == "all" and copy.crop_px is not None:
@@ -119,18 +119,23 @@ def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
         )
     if copy.root != "none" and not copy.extrinsics:
         raise InputError(
-            f"{whose}: inputs.root", "is in the world's frame, which needs extrinsics", "declare them, or no root"
+            f"{whose}: inputs.root",
+            "is in the world's frame, which needs extrinsics",
+            "declare extrinsics=True or root='none'",
         )
     return copy
 
 
 def is_separable(dataset: Dataset, inputs: Inputs) -> bool:
-    """Whether samples of several views can be shown as a method with these inputs sees people: one by one, or all."""
+    """Whether multi-view samples fit these inputs.
+
+    Methods that see one person at a time need a data set whose people are associated across views.
+    """
     return inputs.people == "all" or all(dataset.facts(split).associated for split in dataset.splits)
 
 
 class Options(BaseModel):
-    """Base of a method's options, which are immutable; an undeclared key is an error."""
+    """Base class of a method's options. Options are immutable, and an undeclared key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -143,17 +148,21 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -> OptionsT:
-    """Parse ``values`` as options of ``kind``; InputError names ``where`` and the unknown or wrong field."""
+    """Parse ``values`` as options of class ``kind``.
+
+    Raises:
+        InputError: a field is unknown or has an invalid value; the error names ``where`` and the field.
+    """
     return validated(kind, values, where)
 
 
 @runtime_checkable
 class Training(Protocol):
-    """The object that the training loop trains. ``example`` and ``loss`` are pure functions of their arguments.
+    """Interface between a method and the training loop. ``example`` and ``loss`` are pure functions of their arguments.
 
-    A class can inherit from it or have the same attributes. Optional attributes: ``clip_norm``, the maximum gradient
-    norm (None: no clipping), and ``every``, the stride over the training samples. `nets.training.NetworkTraining` has
-    all of them except ``example`` and ``loss``.
+    A class can inherit from it or just have the same attributes. Optional attributes: ``clip_norm``, the maximum
+    gradient norm (None: no clipping), and ``every``, the stride over the training samples.
+    `nets.training.NetworkTraining` defines everything except ``example`` and ``loss``.
 
     Example:
         `poseboard.methods.algebraic.train.AlgebraicTraining`; docs/methods.md has a shorter one.
@@ -170,29 +179,30 @@ class Training(Protocol):
     """Inputs of training, which may differ from those of prediction."""
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """One training example; all random choices come from ``rng``.
+        """Prepare one training example: arrays by name.
 
         Args:
-            sample: one sample as `inputs` declares it, with one person unless ``people="all"``.
+            sample: sample with the inputs of `inputs`, and with one person unless ``people="all"``.
             truth: true poses of the sample's people, joints_mm (P, J, 3); P is 1 unless ``people="all"``.
             rng: source of all random choices.
         """
         ...
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of a batch: "total" is minimised, the others are logged. The function must call ``self.model``."""
+        """Losses of a batch by name. The loop minimises "total" and logs all. The function must call ``self.model``."""
         ...
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Fit constants on the training samples after the last step. The checkpoint stores them."""
+        """Fit constants on the training samples after the last step; the checkpoint stores the returned values."""
         return {}
 
 
 class Learner(Protocol):
-    """A row that can be trained. A learner that is no `Method` predicts no poses; other rows start from its weights.
+    """Interface of a row that can be trained.
 
-    One attribute is optional: ``each_view``. If it is True, every view of a training sample is an example of its own;
-    otherwise an example has all views.
+    A learner without the functions of `Method` predicts no poses. Other rows start from its weights. The optional
+    attribute ``each_view`` is True if every view of a training sample is a separate example; otherwise an example has
+    all views.
 
     Example:
         >>> class Net:
@@ -207,19 +217,22 @@ class Learner(Protocol):
         ...
 
     def training(self, start: Path | None, seed: int) -> Training | None:
-        """Training from ``start``, the checkpoint of the row under ``after`` in params.yaml.
+        """Create the training of this row, or return None if the row has nothing to train.
 
-        None: nothing is learned, and ``start`` becomes this row's checkpoint unchanged.
+        Args:
+            start: checkpoint of the row that ``after:`` in params.yaml names; None if the row has no ``after:``. If
+                this function returns None, ``start`` is used unchanged.
+            seed: seed of the initial weights.
         """
         ...
 
 
 @runtime_checkable
 class Method(Learner, Protocol):
-    """A method that predicts 3D poses.
+    """Interface of a method that predicts 3D poses.
 
-    One attribute is optional: ``answers``, the skeleton of its predictions if it differs from the skeleton that the
-    method was constructed with (`answer_skeleton`).
+    The optional attribute ``answers`` is the skeleton of the predictions, for methods that do not predict in the
+    skeleton that they were constructed with (`answer_skeleton`).
 
     Example:
         >>> class Centre:  # predicts every joint at the world origin
@@ -247,7 +260,7 @@ class Method(Learner, Protocol):
         ...
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Predict one `Poses` per sample, in order. A person who cannot be predicted is NaN or left out.
+        """Predict one `Poses` per sample, in order. People who cannot be predicted are NaN or missing.
 
         Raises:
             InputError: a sample needs weights that were not loaded.
@@ -257,11 +270,11 @@ class Method(Learner, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture for the page of a method.
+    """Picture for the page of a method.
 
     Args:
-        title: short title; the page adds the sample's key.
-        caption: how to read the picture.
+        title: short title. The page adds the key of the sample.
+        caption: explanation of the symbols.
         image: (H, W, 3) uint8 RGB.
     """
 
@@ -272,9 +285,9 @@ class Picture:
 
 @runtime_checkable
 class Drawing(Protocol):
-    """Optional part of a method: pictures that explain its predictions.
+    """Optional interface of a method that draws pictures to explain its predictions.
 
-    They are drawn after all predictions of the row, for a few fixed samples. The method does not see the truth.
+    The benchmark calls it after all predictions of the row, for a few fixed samples and without ground truth.
 
     Example:
         >>> class Guess:
@@ -285,12 +298,12 @@ class Drawing(Protocol):
     """
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> Sequence[Picture]:
-        """Pictures of one sample, possibly none.
+        """Draw the pictures of one sample; the list may be empty.
 
         Args:
-            sample: the input of ``predict``.
-            answer: the output of ``predict``.
-            images: whether pictures may contain images of the sample: those of real people must not be published.
+            sample: input of ``predict``.
+            answer: output of ``predict`` for this sample.
+            images: whether pictures may contain the images. Images of real people must not be published.
         """
         ...
 
@@ -305,25 +318,25 @@ def predicts(kind: type[Learner]) -> bool:
 
 
 def answer_skeleton(method: Method, skeleton: Skeleton) -> Skeleton:
-    """Skeleton of a method's predictions: its ``answers`` if it has them, else ``skeleton``."""
+    """Skeleton of a method's predictions: the attribute ``answers`` if the method has it, else ``skeleton``."""
     answers: Skeleton = getattr(method, "answers", skeleton)
     return answers
 
 
 def find_method(spec: str) -> type[Method]:
-    """Import a method's class by its folder ("ransac") or "package.module:Class"; InputError if it does not exist."""
+    """Import the class of a method, given as folder ("ransac") or "package.module:Class"; InputError if impossible."""
     method: type[Method] = _import_class(spec, _OF_METHOD)
     return method
 
 
 def find_learner(spec: str) -> type[Learner]:
-    """Import a learner's class by the same names as `find_method`; InputError if it does not exist."""
+    """Import the class of a learner, given as in `find_method`; InputError if impossible."""
     learner: type[Learner] = _import_class(spec, _OF_LEARNER)
     return learner
 
 
 def module_and_class(spec: str) -> tuple[str, str]:
-    """Names of the module and the class of a method.
+    """Split the name of a method into the names of its module and its class.
 
     Example:
         >>> module_and_class("rays_mlp"), module_and_class("package.module:Class")
@@ -357,6 +370,8 @@ def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
     missing = [name for name in contract if not callable(getattr(kind, name, None))]
     if missing:
         raise InputError(
-            f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "define them as in methods/base.py"
+            f"method {spec!r}",
+            f"{class_name} lacks {', '.join(missing)}",
+            "define these methods; methods/base.py has their signatures",
         )
     return kind

@@ -1,7 +1,8 @@
-"""Checkpoints: what they contain, reading them without executing code, loading them into a network."""
+"""Checkpoint files: content, reading without executing code, loading into a network."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import open_file, write_file
 
+_SHA256 = "poseboard_sha256"
+"""Key of the hash of all other values of a file."""
 _DOS_FOLDER = 0x10
 """File attribute of a folder in a zip archive."""
 
@@ -28,7 +31,7 @@ class Checkpoint:
         architecture: plain values that define the shapes of the weights and the network's inputs.
         state: name -> tensor.
         constants: numbers fitted on the training split after training (a threshold, a scale).
-        trained_on: data sets that published weights were trained on; empty: not stated.
+        trained_on: names of the data sets on which published weights were trained; empty: unknown.
 
     Example:
         >>> Checkpoint("backbone", architecture.plain(), net.state_dict()).save(Path("backbone.pt"))
@@ -43,7 +46,7 @@ class Checkpoint:
     trained_on: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write the file atomically; InputError if weights are not finite because training diverged."""
+        """Write the checkpoint atomically; InputError if weights are not finite because training diverged."""
         refuse_unusable(self.state, path, "the training diverged: lower its learning rate")
         _refuse_constants(self.constants, path)
         stated = {name: value for name, value in self.__dict__.items() if name != "trained_on" or value}
@@ -51,11 +54,11 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read a file without executing code from it.
+        """Read a checkpoint without executing code from the file.
 
         Raises:
-            InputError: the file is absent, damaged or not a Poseboard checkpoint, or its weights are not tensors of
-                finite real numbers.
+            InputError: the file does not exist, is damaged or is not a Poseboard checkpoint, or its weights are not
+                tensors of finite real numbers.
         """
         values = read_tensors(path)
         fields = {"method": str, "architecture": dict, "state": dict, "constants": dict}
@@ -71,7 +74,7 @@ class Checkpoint:
         _refuse_constants(values["constants"], path)
         trained_on = values.get("trained_on", ())
         if not isinstance(trained_on, tuple) or not all(isinstance(name, str) for name in trained_on):
-            raise InputError(f"{path}: trained_on", "is not a tuple of data set names", "import it again")
+            raise InputError(f"{path}: trained_on", "is not a tuple of data set names", "import the weights again")
         return cls(**{name: values[name] for name in fields}, trained_on=trained_on)
 
 
@@ -95,23 +98,33 @@ def _refuse_constants(constants: Mapping[Any, Any], where: Path) -> None:
             raise InputError(f"{where}: constants", f"{str(key)[:60]!r} is not a finite number", "train it again")
 
 
-def write_tensors(path: Path, values: object) -> None:
-    """``torch.save``; after a kill or on a full disk the file is the old one or the new one. OSError names it."""
-    write_file(path, lambda file: torch.save(values, file), durable=True)
+def write_tensors(path: Path, values: Mapping[str, Any]) -> None:
+    """Save values and their SHA-256 with ``torch.save``. The write is atomic: an interrupted one keeps the old file.
+
+    Raises:
+        OSError: the file cannot be written; the error names it.
+    """
+    hashed = {**values, _SHA256: _content_sha256(values)}
+    write_file(path, lambda file: torch.save(hashed, file), durable=True)
 
 
 def read_tensors(path: Path) -> Any:
-    """``torch.load`` with ``weights_only=True`` onto the CPU.
+    """Load a file with ``torch.load`` onto the CPU, without executing code (``weights_only=True``).
 
-    PyTorch has written zip archives with a checksum per file since 1.6. All checksums are verified here, because
-    ``torch.load`` does not verify them. Older files have no checksum.
+    Since 1.6 PyTorch writes zip archives with a checksum per file. ``torch.load`` ignores the checksums; this function
+    verifies them. Older files have no checksum. Files of `write_tensors` also contain a hash of their values. The
+    function verifies this hash and removes it from the result.
 
     Raises:
-        InputError: the file is absent, damaged or truncated, or contains code.
+        InputError: the file does not exist, is damaged, contains code, or was changed after it was written.
     """
     try:
         _verify_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            values = torch.load(file, map_location="cpu", weights_only=True)
+        if isinstance(values, dict) and _SHA256 in values and values.pop(_SHA256) != _content_sha256(values):
+            raise ValueError("it was changed after it was written")
+        return values
     except FileNotFoundError:
         raise InputError(path, "checkpoint does not exist", "run `poseboard train` or `dvc repro` first") from None
     except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
@@ -121,13 +134,37 @@ def read_tensors(path: Path) -> Any:
         raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
 
 
-def _verify_archive(path: Path) -> None:
-    """ValueError names the first damaged file of a zip archive; other kinds of files are left to torch.
+def _content_sha256(values: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
 
-    PyTorch stores files uncompressed. For a compressed entry or a folder, torch and zipfile would read different bytes,
-    so that the checksum would not protect what torch reads.
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)} {value.layout}".encode())
+            if value.layout == torch.strided and not value.is_meta and not value.is_quantized:
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            digest.update(f"mapping of {len(value)}".encode())
+            for key, inner in value.items():
+                add(key)
+                add(inner)
+        elif isinstance(value, list | tuple):
+            digest.update(f"sequence of {len(value)}".encode())
+            for inner in value:
+                add(inner)
+        else:
+            digest.update(f"{value!r} ".encode(errors="backslashreplace"))
+
+    add(values)
+    return digest.hexdigest()
+
+
+def _verify_archive(path: Path) -> None:
+    """Verify the checksums of a zip archive; ValueError names the first damaged entry. Other files are not checked.
+
+    PyTorch stores entries uncompressed. A compressed entry or a folder is refused, because torch and zipfile would read
+    different bytes of it, and the checksum would not protect what torch reads.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if file.read(4) != b"PK\x03\x04":
             return
         with zipfile.ZipFile(file) as archive:
@@ -146,10 +183,12 @@ def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
-    """``state`` as the complete state of ``module``; only ``num_batches_tracked`` may be absent (PyTorch before 0.4.1).
+    """Check that ``state`` is a complete state of ``module``, and return it.
+
+    Only ``num_batches_tracked`` may be missing (PyTorch before 0.4.1); it is then added as 0.
 
     Raises:
-        InputError: lists the keys that are missing, unexpected or of another shape.
+        InputError: keys are missing or unexpected, or tensors have another shape; the error lists them.
     """
     own = module.state_dict()
     kept = dict(state)
@@ -176,5 +215,5 @@ def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Pa
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load ``state`` into a module; InputError if it does not fit (`fitted_state`)."""
+    """Load ``state`` into a module; InputError if keys or shapes differ (`fitted_state`)."""
     module.load_state_dict(fitted_state(module, state, where))

@@ -1,8 +1,8 @@
 """The training loop of all methods: ``fit`` trains a method's ``Training``.
 
-Batches, augmentation and dropout are pure functions of (seed, step), and the state is written to one file, atomically.
-Therefore a training that is killed at any step and started again ends with bit-equal weights, on one process or several
-(``torchrun``, SLURM or ``processes`` > 1). Lightning Fabric handles devices, processes and gradients.
+Batches, augmentation and dropout are pure functions of (seed, step), and the state is written atomically to one file.
+A training that is interrupted at any step and resumed therefore ends with bit-equal weights. This holds for one process
+and for several (``torchrun``, SLURM or ``processes`` > 1). Lightning Fabric handles devices, processes and gradients.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -51,11 +53,10 @@ class Fit:
 
     Args:
         state: name -> tensor of the final weights, on the CPU.
-        curve: loss name -> [(step, mean since the last point)].
+        curve: loss name -> [(step, mean of the loss since the previous point)].
         seconds: wall time of all sessions. A session is one start of the program; a resumed training has several.
         processor_seconds: user and system time of all processes and sessions, including the preparation of batches;
-            None on a GPU. It is our measure of cost: it counts everything that a step does, and other programs on the
-            machine hardly change it.
+            None on a GPU. This is our measure of cost, because other programs on the machine hardly change it.
         gpu_seconds: wall time × GPUs of all sessions; None on a CPU.
         skipped: number of steps without an update because a gradient was not finite.
     """
@@ -69,7 +70,7 @@ class Fit:
 
 
 def launch(processes: int, accelerator: str = "auto") -> Fabric:
-    """Start a process group of ``processes`` CPU processes or GPUs; under torchrun and SLURM join the existing one."""
+    """Start a group of ``processes`` CPU processes or GPUs. Under torchrun and SLURM, join the existing group."""
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
@@ -97,19 +98,27 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
 
 
 def _launched_processes() -> tuple[int, int] | None:
-    """Processes per node and nodes, if torchrun or srun started this process."""
+    """Number of processes per node and number of nodes; None unless torchrun or srun started this process."""
     from lightning_fabric.plugins.environments import SLURMEnvironment
 
     if "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+        return _count("LOCAL_WORLD_SIZE"), _count("GROUP_WORLD_SIZE")
     if SLURMEnvironment.detect():
-        nodes = int(os.environ.get("SLURM_NNODES", "1"))
-        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+        nodes = _count("SLURM_NNODES")
+        return max(_count("SLURM_NTASKS") // nodes, 1), nodes
     return None
 
 
+def _count(variable: str) -> int:
+    """Value of an environment variable of torchrun or SLURM; 1 if the variable is not set."""
+    text = os.environ.get(variable, "1")
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(variable, f"{text[:40]!r} is not a number of processes or nodes", "unset it, or use torchrun")
+    return int(text)
+
+
 def configuration_hash(configuration: dict[str, Any]) -> str:
-    """SHA-256 of the configuration that the weights depend on. A state with another hash is not resumed."""
+    """SHA-256 of a training's configuration. Training resumes only from a state with the same hash."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -128,27 +137,24 @@ def fit(
     """Train to the last step, resuming from ``state_path`` if its state has the same configuration.
 
     Args:
-        fabric: from ``launch``; every process calls ``fit`` alike.
+        fabric: result of ``launch``. Every process calls ``fit`` with the same arguments.
         training: training to run. Afterwards its model is unwrapped and has the final weights.
         samples: training data with the inputs that ``training.inputs`` declares.
         seed: source of every random choice, together with the step.
         state_path: file of the resumable state; written every ``save_every`` steps and at the end.
-        configuration: everything else that the weights depend on; this function adds the seed and the processes.
+        configuration: all settings that the weights depend on, except seed and number of processes.
         save_every: steps between writes.
-        workers: threads that prepare the next batch (images decoded on the fly); 0 prepares in the loop.
+        workers: number of threads that prepare the next batch, which includes decoding images; 0: no extra thread.
         progress: called on the first process only.
 
     Raises:
-        InputError: a sample cannot be read.
+        InputError: a sample cannot be read, or the saved state does not match the model.
     """
     identity = configuration_hash({**configuration, "seed": seed, "processes": fabric.world_size})
     module, bare_optimizer = training.model, training.optimizer
     done = _State.load(state_path, identity, tell=fabric.is_global_zero)
     if done is not None:
-        module.load_state_dict(done.model)
-        bare_optimizer.load_state_dict(done.optimizer)
-        if training.scheduler is not None:
-            training.scheduler.load_state_dict(done.scheduler)
+        done.resume(state_path, module, bare_optimizer, training)
     state = done or _State(identity)
     start = state.step
     training.model, training.optimizer = fabric.setup(module, bare_optimizer)
@@ -201,37 +207,50 @@ def fit(
 
 @dataclass
 class _State:
-    """The resumable state of a training: one file, for one configuration."""
+    """Resumable state of a training, stored in one file."""
 
     identity: str
-    step: int = 0
+    step: Annotated[int, Field(ge=0, strict=True)] = 0
     model: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     pending: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    processor_seconds: float = 0.0
-    skipped: int = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    processor_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    skipped: Annotated[int, Field(ge=0, strict=True)] = 0
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     @classmethod
     def load(cls, path: Path, identity: str, tell: bool) -> _State | None:
-        """The state of an earlier session; None if it is absent, of another configuration, or damaged.
+        """Read the state of an earlier session; None if it does not exist, is damaged or has another configuration.
 
-        A damaged state is logged if ``tell``.
+        With ``tell`` a damaged state is logged.
         """
-        if not path.exists():
+        if not os.path.lexists(path):  # a link to nowhere is damage
             return None
         try:
             values = read_tensors(path)
-            whole = set(values) == {"format", *(entry.name for entry in fields(cls))}
-        except (InputError, TypeError) as error:
+            if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
+                raise TypeError
+            state = TypeAdapter(_State).validate_python(values)
+        except (InputError, TypeError, ValueError) as error:
             if tell:
                 _log.warning("%s: counts as no state, the training starts anew (%s)", path, _problem(error))
             return None
-        if not whole or values.pop("format") != _FORMAT or values["identity"] != identity:
-            return None
-        return cls(**values)
+        return state if state.identity == identity else None
+
+    def resume(self, path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, training: Training) -> None:
+        """Load the state into a training; InputError if its tensors do not match, which only damage can cause."""
+        try:
+            module.load_state_dict(self.model)
+            optimizer.load_state_dict(self.optimizer)
+            if training.scheduler is not None:
+                training.scheduler.load_state_dict(self.scheduler)
+        except Exception as error:  # torch raises many types for values of another form
+            first = (str(error).splitlines() or [""])[0][:120]
+            raise InputError(path, f"state is damaged ({type(error).__name__}: {first})", "delete it") from None
 
     def save(
         self, fabric: Fabric, path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, training: Training
@@ -253,7 +272,7 @@ class _State:
 
 
 class _Clock:
-    """Wall and processor time of this session plus those of earlier sessions in the state."""
+    """Clock of a training: wall and processor time of this session and of earlier ones, from the state."""
 
     def __init__(self, fabric: Fabric, state: _State) -> None:
         self.fabric = fabric
@@ -279,10 +298,10 @@ def _mix(*numbers: int) -> int:
 def _batches(
     fabric: Fabric, training: Training, samples: LabelledSamples, seed: int, start: int, workers: int
 ) -> Iterator[dict[str, Tensor]]:
-    """This process's share of each batch from step ``start`` on; ``workers`` threads prepare the next batch.
+    """Iterate over this process's share of each batch from step ``start`` on; ``workers`` threads prepare the next one.
 
-    A batch is split over processes by place: process r of w has the places r, r + w, … Every example has its own random
-    generator, seeded by (seed, step, place), so that it does not depend on the thread or process that makes it.
+    Process r of w gets the places r, r + w, … of a batch. Every example has its own random generator, seeded by (seed,
+    step, place). It does not depend on the thread or process that prepares it.
     """
     places = range(len(samples))[:: getattr(training, "every", 1)]
     mine = range(fabric.global_rank, training.batch_size, fabric.world_size)
@@ -313,7 +332,7 @@ def _batches(
 
 
 def _shuffled(seed: int, position: int, count: int) -> int:
-    """Index of the sample at a position in the endless stream of shuffled epochs."""
+    """Index of the sample at a position in an infinite sequence of shuffled epochs."""
     epoch, place = divmod(position, count)
     return int(_permutation(seed, epoch, count)[place])
 

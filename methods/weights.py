@@ -6,15 +6,17 @@ distributed training have the prefix ``module.``. Each method converts its weigh
 
     def published(state: Mapping[str, Tensor], file: Path, *, …) -> Checkpoint
 
-Its keyword arguments, each with a type and a default, are facts that the published files do not contain; users set
+The keyword arguments, each with a type and a default, are facts that the published files do not contain. Users set
 them by name. If a release has several models with the same tensors, the module lists them in ``VARIANTS``, and
-``variant`` is one of them.
+``variant`` selects one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,7 @@ from torch import Tensor
 
 import poseboard.methods
 from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.files import open_file
 from poseboard.methods.checkpoint import Checkpoint, read_tensors, refuse_unusable
 
 
@@ -34,12 +37,12 @@ def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
     Args:
         name: a method, or a method and one of its variants: "volumetric", "volumetric_sum".
         file: a PyTorch state dict.
-        options: keyword arguments of the method's ``published``; text is converted to their types.
+        options: keyword arguments of the method's ``published``. Strings are converted to the declared types.
 
     Raises:
-        InputError: the method has no published weights, or an option is unknown or has a wrong type; the file is
-            absent, damaged, or contains code or values other than finite tensors; keys are missing, unexpected or of
-            another shape.
+        InputError: the method has no published weights, an option is unknown or has a wrong type, the file does not
+            exist or is damaged, its hash differs from the one in its name, it contains anything but finite tensors, or
+            its keys or shapes do not match the network.
 
     Example:
         >>> import_weights("algebraic", Path("human36m_alg.pth")).save(Path("algebraic.pt"))  # doctest: +SKIP
@@ -53,7 +56,7 @@ def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
 
 
 def _options(name: str, module: ModuleType, values: Mapping[str, object]) -> dict[str, Any]:
-    """Convert options to the types of the keyword arguments of ``published``."""
+    """Convert options to the types of the keyword arguments of ``published``; InputError for an invalid option."""
     kinds = get_type_hints(module.published, include_extras=True)
     parameters = inspect.signature(module.published).parameters
     names = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
@@ -72,7 +75,7 @@ def _options(name: str, module: ModuleType, values: Mapping[str, object]) -> dic
 
 
 def published_names() -> Iterator[str]:
-    """All names that `import_weights` accepts, method by method."""
+    """Iterate over all names that `import_weights` accepts, method by method."""
     for folder in _folders():
         yield from (_name(folder, variant) for variant in _variants(_published(folder)))
 
@@ -83,7 +86,7 @@ def _folders() -> list[str]:
 
 
 def _module(name: str) -> tuple[ModuleType, str]:
-    """The module of a method, and the variant in the name."""
+    """Split a name into the module ``published`` of a method and a variant; InputError if there is no such method."""
     for folder in _folders():
         if name == folder or name.startswith(f"{folder}_"):
             module = _published(folder)
@@ -98,7 +101,9 @@ def _published(folder: str) -> ModuleType:
     module = importlib.import_module(f"poseboard.methods.{folder}.published")
     if not callable(getattr(module, "published", None)):
         raise InputError(
-            f"methods/{folder}/published.py", "has no function published", "define it as in methods/weights.py"
+            f"methods/{folder}/published.py",
+            "has no function published",
+            "define `published(state, file)` that returns a Checkpoint",
         )
     return module
 
@@ -120,14 +125,25 @@ _OTHER_FILES = (
 )
 
 
+_HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.")
+"""Start of the SHA-256, as torchvision and torch.hub name weights: resnet50-19c8e357.pth. Digits only are a date."""
+
+
 def _read_state(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(file, "there is no such file", "name the published .pth file")
-    with file.open("rb") as opened:
-        start = opened.read(64)
+    try:
+        with open_file(file) as opened:
+            start = opened.read(64)
+    except OSError as error:
+        raise InputError(file, f"cannot be read ({error.strerror})", "name the published .pth file") from None
     for head, what in _OTHER_FILES:
         if start.lstrip().startswith(head) if head else not start:
             raise InputError(file, what, "give the published .pth file itself")
+    if stated := _HASH_IN_NAME.search(file.name):
+        with file.open("rb") as opened:
+            computed = hashlib.file_digest(opened, "sha256").hexdigest()
+        if not computed.startswith(stated[1]):
+            problem = f"its SHA-256 starts with {computed[:8]}, not with {stated[1]} as in its name"
+            raise InputError(file, problem, "download it again, or rename it if you changed it")
     try:
         values = read_tensors(file)
     except InputError:

@@ -1,1 +1,1 @@
-"""How predictions are judged: pure metric functions, then one file a protocol."""
+"""Evaluation of predictions: pure metric functions, and one file per protocol."""

@@ -48,13 +48,13 @@ _AVERAGES = {
 
 
 class ApPeople(FoundPeople):
-    """AP and recall in percent, or the MPJPE of the matched in mm.
+    """AP or recall of predicted people, percent, or MPJPE of the matched people, mm.
 
     Args:
         report: "ap"; "mpjpe": the mean error of the matched people; "recall": the share of matched people.
         within_mm: a prediction can be correct below this mean distance of the joints.
-        joints: names of those evaluated; None: all of the truth's.
-        lacking_mm: distance of a joint that is annotated and not predicted.
+        joints: names of the evaluated joints; None: all joints of the ground truth.
+        lacking_mm: distance that counts for an annotated joint without a prediction.
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
@@ -84,7 +84,7 @@ class ApPeople(FoundPeople):
         )
 
     def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, Index, tuple[Index, Index, Array]]:
-        """See :class:`MatchingProtocol`: people, rows of the annotated ones, and `mean_distances` of all pairs."""
+        """Return the people, the rows of annotated people, and the `mean_distances` of all pairs."""
         people = gather(pred, truth, self.joints or truth.skeleton.joints)
         people = people.take_predicted(np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1)))
         annotated = np.flatnonzero(np.any(np.isfinite(people.truth).all(axis=2), axis=1))
@@ -96,7 +96,7 @@ class ApPeople(FoundPeople):
     def records_of(
         self, matched: tuple[People, Index, tuple[Index, Index, Array]], pred: PoseTable, truth: TruthTable
     ) -> pd.DataFrame:
-        """See `of_matches`; ``distance_mm`` is over true people with at least half of their joints predicted."""
+        """Compute the records, see `of_matches`; ``distance_mm`` ignores pairs with less than half of the joints."""
         people, annotated, (p, t, distance) = matched
         matches = match_nearest(p, t, distance, pred.score[people.pred_row], len(annotated), self.within_mm)
         return self.of_matches(matches, people, annotated, pred, truth)

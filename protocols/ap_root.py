@@ -33,11 +33,11 @@ _RULES = {
 
 
 class ApRoot(FoundPeople):
-    """Percent.
+    """Average precision or recall of roots, percent.
 
     Args:
         rule: "sound", or "published" (compat).
-        report: "ap", or "recall": the share of annotated people that are matched, by the sound rule.
+        report: "ap", or "recall": the share of annotated people that are matched; only by the sound rule.
         within_mm: a prediction can match a true root below this distance.
     """
 
@@ -57,7 +57,7 @@ class ApRoot(FoundPeople):
 
     @property
     def roots_suffice(self) -> bool:
-        """They do."""
+        """True: only the root is judged."""
         return True
 
     def measure(self, skeleton: Skeleton) -> Measure:
@@ -74,13 +74,13 @@ class ApRoot(FoundPeople):
         )
 
     def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, Index]:
-        """See :class:`MatchingProtocol`: people with a root, and rows of the annotated ones."""
+        """Return the people with a root, and the rows of annotated people."""
         people = gather(pred, truth, ROOT.joints)
         people = people.take_predicted(np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1)))
         return people, np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
 
     def records_of(self, matched: tuple[People, Index], pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See `of_matches`. Predictions in an image whose people are not annotated are not judged."""
+        """Compute the records, see `of_matches`. Predictions in images without annotated people are not judged."""
         people, annotated = matched
         score = pred.score[people.pred_row]
         match_roots = match_published if self.rule == "published" else match
@@ -100,5 +100,5 @@ class ApRoot(FoundPeople):
 
     @property
     def by_published_rule(self) -> bool:
-        """Whether AP is the published area."""
+        """Whether AP is computed by the published rule."""
         return self.rule == "published"

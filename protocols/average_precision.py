@@ -42,7 +42,7 @@ class Matches:
 
     Args:
         truth: (N,) index of the matched true person, -1 if unmatched.
-        judged: (N,) bool; False: ignored, neither right nor wrong.
+        judged: (N,) bool; False: the prediction is ignored and counts neither as correct nor as false.
         distance_mm: (N,) distance to the nearest true person of the image; NaN if the image has none.
     """
 
@@ -75,15 +75,15 @@ def by_score(score: Points) -> NDArray[np.int64]:
 def match(
     pred: Points, pred_image: Images, score: Points, truth: Points, truth_image: Images, within_mm: float = 250.0
 ) -> Matches:
-    """Matches by the sound rule; every prediction is judged.
+    """Match predicted with true people by the sound rule; every prediction is judged.
 
     Args:
-        pred: (N, 3) mm.
-        pred_image: (N,).
-        score: (N,).
-        truth: (M, 3) mm.
-        truth_image: (M,).
-        within_mm: a match has a distance below this.
+        pred: (N, 3) predicted people, mm.
+        pred_image: (N,) image of each predicted person.
+        score: (N,) score of each predicted person.
+        truth: (M, 3) true people, mm.
+        truth_image: (M,) image of each true person.
+        within_mm: limit of the distance of a match, exclusive.
 
     Raises:
         ValueError: shapes do not match or a value is not finite.
@@ -107,7 +107,7 @@ def match(
 def match_published(
     pred: Points, pred_image: Images, score: Points, truth: Points, truth_image: Images, within_mm: float = 250.0
 ) -> Matches:
-    """Matches by the published rule. Arguments as in :func:`match`.
+    """Match predicted with true people by the published rule. Arguments as in :func:`match`.
 
     Example:
         >>> people = np.array([[0.0, 0, 3000], [200, 0, 3000]])
@@ -136,15 +136,15 @@ def match_published(
 def match_nearest(
     p: NDArray[np.int64], t: NDArray[np.int64], distance: Array, score: Points, true: int, within: float
 ) -> Matches:
-    """Matches by the nearest rule; predictions in images without a true person are not judged.
+    """Match predicted with true people by the nearest rule; images without a true person are not judged.
 
     Args:
-        p: (K,) index of the predicted person of each pair of an image, in any order; see `same_image`.
+        p: (K,) index of the predicted person of each pair in an image, in any order; see `same_image`.
         t: (K,) index of the true person of each pair.
         distance: (K,) distance of each pair; infinite if the pair cannot match.
         score: (N,) scores of the predicted people.
         true: number of true people.
-        within: a predicted person is right below this distance.
+        within: limit of the distance of a match, exclusive.
 
     Example:
         >>> p, t = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
@@ -165,7 +165,10 @@ def match_nearest(
 
 
 def curve(matches: Matches, score: Points, people: int) -> tuple[Array, Array]:
-    """Precision and recall after each judged prediction, by descending score, for a number of true ``people``."""
+    """Precision and recall, one array each, after each judged prediction by descending score.
+
+    Recall is relative to the number of true ``people``.
+    """
     order = by_score(score)
     order = order[matches.judged[order]]
     right = np.cumsum(matches.correct[order])
@@ -185,11 +188,11 @@ def average_precision(
     """Average precision under each resample of groups, (R,) in [0, 1].
 
     Args:
-        correct: (N,) whether each judged prediction is right.
-        score: (N,).
+        correct: (N,) whether each judged prediction is correct.
+        score: (N,) score of each prediction.
         codes: (N,) group of each prediction, in [0, G).
         people: (G,) number of true people in each group.
-        multiplicity: (R, G) how often each group counts; ones (1, G) give the AP itself.
+        multiplicity: (R, G) weight of each group in each resample; ones (1, G) give the AP of the data.
         published: use the published rule instead of the sound one.
 
     Returns:
@@ -235,7 +238,7 @@ def average_precision(
 
 
 def _first_is_right(correct: NDArray[np.bool_], codes: Images, multiplicity: Array) -> Array:
-    """(R,) 1 where the first prediction of a resample is right: the published rule omits its rectangle."""
+    """(R,) 1 for resamples with a correct first prediction, whose rectangle the published rule omits; else 0."""
     first = np.full(multiplicity.shape[1], len(correct))
     np.minimum.at(first, codes, np.arange(len(correct)))
     places = np.where(multiplicity > 0, first, len(correct)).min(axis=1)
@@ -243,7 +246,7 @@ def _first_is_right(correct: NDArray[np.bool_], codes: Images, multiplicity: Arr
 
 
 def greedy(p: NDArray[np.int64], t: NDArray[np.int64], predicted: int, true: int) -> NDArray[np.int64]:
-    """Greedy one-to-one matching of pairs, in their order.
+    """Match one to one, greedily in the order of the pairs.
 
     Args:
         p: (K,) index of the predicted person of each pair, best pair first.
@@ -284,7 +287,7 @@ def same_image(pred_image: Images, truth_image: Images) -> tuple[NDArray[np.int6
 def _pairs(
     pred: Points, pred_image: Images, truth: Points, truth_image: Images
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """`same_image`, and the distances in mm; image by image, so that what is read lies together."""
+    """Pairs of `same_image` and their distances in mm, image by image for fast memory access."""
     order = np.argsort(pred_image, kind="stable")
     p, t = same_image(pred_image[order], truth_image)
     difference = pred[order].astype(np.float64)[p] - truth.astype(np.float64)[t]
@@ -292,7 +295,7 @@ def _pairs(
 
 
 def _nearest(p: NDArray[np.int64], distance: Array, predicted: int) -> Array:
-    """(N,) the smallest distance of each predicted person, NaN where it has no pair; pairs stand person by person."""
+    """Smallest distance (N,) of each predicted person; NaN without a pair. Pairs are sorted by predicted person."""
     nearest = np.full(predicted, np.nan)
     starts = np.flatnonzero(np.append(True, p[1:] != p[:-1])) if len(p) else np.empty(0, dtype=np.int64)
     if len(starts):
@@ -301,7 +304,7 @@ def _nearest(p: NDArray[np.int64], distance: Array, predicted: int) -> Array:
 
 
 def _first(values: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
-    """Whether each of the values, below ``limit``, stands there for the first time."""
+    """Mask of the first occurrence of each value; values are below ``limit``."""
     first = np.empty(limit, dtype=np.int64)
     first[values[::-1]] = np.arange(len(values))[::-1]
     return np.asarray(first[values] == np.arange(len(values)))

@@ -29,9 +29,11 @@ import hashlib
 import importlib
 import json
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,12 +43,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Dataset, skeleton_of_truth
+from poseboard.datasets.sample import Dataset, Group, skeleton_of_truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
-from poseboard.protocols.views import PointsKind, PointsOfSplit, SeenBy, ViewPoints
+from poseboard.protocols.views import CamerasOfSplit, PointsKind, PointsOfSplit, SeenBy, ViewPoints
 
 Breakdown = dict[str, dict[str, float | None]]
 
@@ -58,8 +60,8 @@ class TruthTable:
     Args:
         keys: (N,) str, the sample of each person.
         person: (N,) int32, from 0 within a key.
-        joints_mm: (N, J, 3) in the world frame; NaN = not annotated. A person with only 2D annotations is a row of
-            NaN.
+        joints_mm: (N, J, 3) true joints in the world frame; NaN = not annotated. A person with only 2D annotations is
+            a row of NaN.
         subject: (N,) categories, subject of each sample.
         action: (N,) categories, action of each sample.
         sequence: (N,) categories, sequence of each sample.
@@ -72,7 +74,7 @@ class TruthTable:
         seen_by: camera of each view of each key; None: unknown, so nothing can be judged in a camera's frame or in
             pixels.
         groups: subject, action and sequence of each key in ``split_keys``; None: known only for keys with people.
-        points: 2D points, by kind; only the kinds that the protocols need.
+        points: 2D points by kind, for the kinds that the protocols need.
         chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Only these have rows.
         facts: source of the boxes and of the ground truth of the split; None: unknown.
     """
@@ -100,7 +102,7 @@ class TruthTable:
 
     @classmethod
     def collect(cls, dataset: Dataset, split: str, points: Iterable[PointsKind] = ()) -> TruthTable:
-        """Ground truth of a whole split.
+        """Read the ground truth of a whole split.
 
         Args:
             dataset: the data set.
@@ -117,27 +119,31 @@ class TruthTable:
             kind: PointsOfSplit(kind, index, dataset.skeleton if kind == "detected" else skeleton)
             for kind in dict.fromkeys(points)
         }
-        poses: list[NDArray[np.floating]] = [np.empty((0, len(skeleton), 3), dtype=np.float32)]
-        cameras, of_samples = [], []
+        # A split has up to millions of samples: nothing is kept per sample but numbers.
+        coordinates, people = array("d"), np.zeros(len(keys), dtype=np.int64)
+        group_codes: dict[Group, int] = {}
+        of_samples = np.zeros(len(keys), dtype=np.int32)
+        cameras = CamerasOfSplit(len(keys), len(index))
         for place, key in enumerate(keys):
             truth, sample = dataset.truth(key), dataset.sample(key)
-            by_name = {view.name: view.camera for view in sample.views}
-            poses.append(truth.joints_mm)
-            of_samples.append(sample.group)
-            cameras.append([by_name.get(name) for name in index])
+            coordinates.frombytes(np.asarray(truth.joints_mm, dtype=np.float64).tobytes())
+            people[place] = len(truth.joints_mm)
+            of_samples[place] = group_codes.setdefault(sample.group, len(group_codes))
+            cameras.add(place, ((index[view.name], view.camera) for view in sample.views))
             for collected in of_points.values():
                 collected.add(place, sample, truth)
-        people = [len(joints_mm) for joints_mm in poses[1:]]
         of_row = np.repeat(np.arange(len(keys)), people)
         names = np.array(keys, dtype=object)
         groups = {
-            name: pd.Categorical(np.array([getattr(group, name) for group in of_samples], dtype=object))
+            name: pd.Categorical(np.array([getattr(group, name) for group in group_codes], dtype=object)).take(
+                of_samples
+            )
             for name in ("subject", "action", "sequence")
         }
         return cls(
             keys=names[of_row],
-            person=np.concatenate([np.arange(n, dtype=np.int32) for n in (*people, 0)]),
-            joints_mm=np.concatenate(poses),
+            person=(np.arange(len(of_row)) - np.repeat(np.cumsum(people) - people, people)).astype(np.int32),
+            joints_mm=np.frombuffer(coordinates).reshape(-1, len(skeleton), 3),
             subject=groups["subject"].take(of_row),
             action=groups["action"].take(of_row),
             sequence=groups["sequence"].take(of_row),
@@ -147,7 +153,7 @@ class TruthTable:
             split=split,
             views=tuple(dataset.views),
             manifest=dataset.manifest(),
-            seen_by=SeenBy.collect(cameras, len(index)),
+            seen_by=cameras.seen_by(),
             groups=groups,
             points={kind: collected.table() for kind, collected in of_points.items()},
             facts=dataset.facts(split),
@@ -155,7 +161,7 @@ class TruthTable:
 
     @cached_property
     def logical_sha256(self) -> str:
-        """SHA-256 of keys, true poses and cameras as numbers, equal for an equal data set stored in other bytes.
+        """SHA-256 of keys, true poses and cameras by value, independent of how the files store them.
 
         Coordinates and cameras are compared as float32, so that another library may compute the last digits.
         """
@@ -196,9 +202,9 @@ class TruthTable:
         )
 
     def rotations(self, view: str, rows: NDArray[np.integer]) -> NDArray[np.float64] | None:
-        """World-to-camera rotations of these rows' samples, (len(rows), 3, 3).
+        """World-to-camera rotations of a view in the samples of some rows, (len(rows), 3, 3).
 
-        A rotation is NaN if the view does not show the sample. None if the cameras or the view are unknown.
+        Returns None if the cameras or the view are unknown. A rotation is NaN if its sample lacks the view.
         """
         if self.seen_by is None or view not in self.views:
             return None
@@ -218,7 +224,7 @@ class TruthTable:
 
 
 class Protocol(BaseModel, ABC):
-    """A way to judge predictions; its parameters are its fields.
+    """Base class of the protocols. A protocol judges predictions; its parameters are its fields.
 
     Example:
         >>> rule = find_protocol("mpjpe_clipped", {"average": "frames", "limit_mm": 150}, "T5.yaml")
@@ -258,12 +264,12 @@ class Protocol(BaseModel, ABC):
 
     @property
     def points(self) -> PointsKind | None:
-        """Kind of 2D points that the protocol compares with; None if it needs none."""
+        """Kind of 2D points with which the protocol compares predictions; None without 2D points."""
         return None
 
     @abstractmethod
     def measure(self, skeleton: Skeleton) -> Measure:
-        """Measure of the protocol: the part of a signature that does not depend on a row's inputs."""
+        """Describe what the protocol measures: the part of a signature that does not depend on a row's inputs."""
 
     @abstractmethod
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
@@ -281,15 +287,15 @@ class Protocol(BaseModel, ABC):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Number of the protocol under each row of ``multiplicity``; the mean of ``error`` by default.
+        """Score for each row of ``multiplicity`` (one resample of the groups); by default the mean of ``error``.
 
         Args:
             table: records of one seed, from :meth:`errors`.
             codes: (N,) group of each record, in [0, G).
-            multiplicity: (R, G) how often each group counts.
+            multiplicity: (R, G) weight of each group in each resample; ones (1, G) give the score itself.
 
         Returns:
-            Numbers (R,) in ``unit``; NaN where no record counts.
+            Scores (R,) in ``unit``; NaN where no record counts.
         """
         return self.mean(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
 
@@ -300,23 +306,23 @@ class Protocol(BaseModel, ABC):
         codes: NDArray[np.integer],
         multiplicity: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Mean of values (N,) of the records under each row of ``multiplicity``, (R,); mean of means over `strata`."""
+        """Mean (R,) of values (N,) of the records for each row of ``multiplicity``; with `strata`, mean of means."""
         strata = self.strata(table)
         return bootstrap.ratio(values, codes, multiplicity, None if strata is None else pd.factorize(strata)[0])
 
     def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
-        """Column of the records whose values have equal weight, such as the action; None: records have equal weight."""
+        """Column that groups the records, such as the action. All groups have equal weight. None: all records do."""
         return None
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
-        """95 % CI of a number or of a difference, from the percentiles of its bootstrap estimates.
+        """95 % CI of a score or a difference of scores, from the percentiles of its bootstrap estimates.
 
         Args:
-            estimates: (R,) from :meth:`estimate`; NaN where a resample has no number.
+            estimates: (R,) from :meth:`estimate`; NaN for a resample without a score.
 
         Returns:
-            Lower and upper bound. None if no resample has a number or the protocol states no interval; rows are then
-            not compared.
+            Lower and upper bound. None if no resample has a score or the protocol has no interval. Rows are then not
+            compared.
         """
         return bootstrap.interval(estimates)
 
@@ -340,7 +346,7 @@ class Protocol(BaseModel, ABC):
         return {field: self.by(field, table) for field in ("action", "subject")}
 
     def by_column(self, prefix: str, table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-        """Columns of the records with a prefix, such as ``joint/``, by the rest of their names."""
+        """Columns with a prefix, such as ``joint/``: rest of the name -> values (N,)."""
         names = [column for column in table.columns if column.startswith(prefix)]
         return {name.removeprefix(prefix): table[name].to_numpy(dtype=np.float64) for name in names}
 
@@ -423,18 +429,17 @@ def errors_of(protocols: Iterable[Protocol], pred: PoseTable, truth: TruthTable)
 
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:
     """Load the protocol of protocols/<name>.py with its parameters; InputError names ``where`` and the wrong value."""
+    if not (name.isidentifier() and Path(__file__).with_name(f"{name}.py").is_file()):
+        raise InputError(f"{where}: protocol", f"there is no protocol {name!r}", "use the name of a file in protocols/")
     module_name = f"poseboard.protocols.{name}"
     class_name = "".join(part.capitalize() for part in name.split("_"))
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        raise InputError(f"{where}: protocol", f"there is no protocol {name!r}", "see protocols/") from None
     except AttributeError:
-        raise InputError(f"{where}: protocol", f"{module_name} has no {class_name}", "see protocols/base.py") from None
+        problem = f"{module_name} has no class {class_name}"
+        raise InputError(f"{where}: protocol", problem, "define it as a subclass of Protocol") from None
     if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-        raise InputError(f"{where}: protocol", f"{name!r} is not a protocol", "see protocols/base.py")
+        raise InputError(f"{where}: protocol", f"class of {name!r} is not a Protocol", "derive it from Protocol")
     try:
         protocol: Protocol = kind.model_validate(dict(parameters))
     except ValidationError as error:

@@ -5,8 +5,7 @@ person: standard deviation / mean, in percent. The number is the mean over bones
 the standard deviations over the sum of the lengths. Otherwise short bones, such as those of a face, would decide it.
 People count by their frames.
 
-It sees errors that change from frame to frame. It does not see errors that stay, such as a wrong unit of the
-calibration.
+It reveals errors that change from frame to frame, but not constant errors such as a wrong unit of the calibration.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class BoneSpread(TrackedPeople):
     error_unit: ClassVar[str] = "%"
 
     def values(self, joints_mm: Array, frame: Index, person: Index, truth: TruthTable) -> dict[str, Array]:
-        """Length of each bone, and as ``error`` the mean deviation of a person's bones from their median lengths."""
+        """Length of each bone, mm, and ``error``: the mean deviation from the person's median bone lengths."""
         skeleton = truth.points["detected"].skeleton
         first, second = (skeleton.indices([edge[end] for edge in skeleton.edges]) for end in (0, 1))
         lengths_mm = np.linalg.norm(joints_mm[:, first] - joints_mm[:, second], axis=-1)
@@ -54,7 +53,7 @@ class BoneSpread(TrackedPeople):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Mean over bones of the coefficient of variation under each row of ``multiplicity``, (R,)."""
+        """Mean over bones of the coefficient of variation (R,), for each row of ``multiplicity``."""
         spread_mm, length_mm = np.zeros(len(multiplicity)), np.zeros(len(multiplicity))
         for bone in _bones(table):
             deviation_mm, mean_mm = _deviation(table, bone, codes, multiplicity)

@@ -1,9 +1,9 @@
 """Intervals by the bootstrap over groups (subject × sequence), never over frames.
 
-Neighbouring frames of a recording err alike, so frames are not independent draws; recordings are (Davison & Hinkley,
-Bootstrap Methods and their Application, section 3.8). A resample is a vector of multiplicities, how often each group
-was drawn; an estimate under it is a ratio of weighted group sums, so no frame is touched again and all resamples are
-one matrix product. Everything that is compared is estimated under the same resamples, which makes it paired.
+Errors of neighbouring frames are correlated, so recordings are resampled and not frames (Davison & Hinkley, Bootstrap
+Methods and their Application, section 3.8). A resample is a vector of multiplicities: how often each group was drawn.
+An estimate is a ratio of weighted sums over groups, so all resamples are one matrix product. Methods are compared under
+the same resamples, which makes the comparison paired.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEVEL = 0.95
 
 @lru_cache(maxsize=16)
 def draws(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
-    """Multiplicities (R, G) of ``groups`` groups drawn with replacement, the same for the same arguments; read-only."""
+    """Draw ``groups`` groups with replacement, R times: multiplicities (R, G), deterministic and read-only."""
     rng = np.random.default_rng(seed)
     multiplicity = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
     multiplicity.flags.writeable = False
@@ -31,13 +31,13 @@ def draws(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
 
 
 def means(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
-    """Mean of the values of each stratum under each resample, (R, S); NaN where a resample holds none of a stratum.
+    """Mean of each stratum in each resample, (R, S); NaN where a resample has no value of the stratum.
 
     Args:
-        values: (N,) finite, or NaN where there is none (left out of sum and count).
+        values: (N,) finite values; NaN values are ignored.
         codes: (N,) group of each value, in [0, G).
-        multiplicity: (R, G), from :func:`draws`; ones (1, G) give the estimate itself.
-        strata: (N,) stratum (action, subject) of each value, in [0, S); None: all are of one.
+        multiplicity: (R, G) from :func:`draws`; ones (1, G) give the estimate itself.
+        strata: (N,) stratum (action, subject) of each value, in [0, S); None: a single stratum.
 
     Example:
         >>> means(np.array([1.0, 3.0, 8.0]), np.array([0, 0, 1]), np.ones((1, 2)), np.array([0, 0, 1])).tolist()
@@ -55,12 +55,12 @@ def means(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None
 
 
 def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
-    """Mean of the values under each resample, (R,); with strata the mean of their means, see :func:`means`.
+    """Mean of the values in each resample; with strata, the mean of the strata's means, see :func:`means`.
 
-    A stratum that a resample did not draw is left out of that resample's mean.
+    Strata without values in a resample are left out of its mean.
 
     Returns:
-        (R,); NaN where a resample holds no value.
+        Means (R,); NaN where a resample has no value.
     """
     of_strata = means(values, codes, multiplicity, strata)
     drawn = ~np.isnan(of_strata)
@@ -68,28 +68,28 @@ def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None
 
 
 def extreme(values: Array, codes: Codes, multiplicity: Array, strata: Codes, *, largest: bool) -> Array:
-    """The largest of the strata's means under each resample, or the smallest, (R,); see :func:`means`.
+    """Largest or smallest mean of a stratum in each resample, see :func:`means`.
 
-    A stratum that a resample did not draw is left out of it.
+    Strata without values in a resample are ignored there.
 
     Returns:
-        (R,); NaN where a resample holds no value.
+        Means (R,); NaN where a resample has no value.
     """
     of_strata = means(values, codes, multiplicity, strata)
     return np.asarray((np.fmax if largest else np.fmin).reduce(of_strata, axis=1))
 
 
 def quantile(values: Array, codes: Codes, multiplicity: Array, share: float) -> Array:
-    """Quantile of the values under each resample, (R,): the smallest with at least ``share`` of the weight up to it.
+    """Quantile of the values in each resample: the smallest value with at least ``share`` of the weight up to it.
 
     Args:
-        values: (N,); NaN where there is none.
+        values: (N,) values; NaN values are ignored.
         codes: (N,) group of each value, in [0, G).
-        multiplicity: (R, G), from :func:`draws`.
-        share: in (0, 1]; 0.5 is the median.
+        multiplicity: (R, G) from :func:`draws`.
+        share: share of the weight, in (0, 1]; 0.5 is the median.
 
     Returns:
-        (R,); NaN where a resample holds no value.
+        Quantiles (R,); NaN where a resample has no value.
 
     Example:
         >>> values, groups = np.array([3.0, 1.0, 2.0, np.nan]), np.array([0, 0, 1, 1])
@@ -110,7 +110,7 @@ def quantile(values: Array, codes: Codes, multiplicity: Array, share: float) -> 
 
 
 def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
-    """Percentile interval of the resamples' estimates; None where none of them has a value."""
+    """Percentile interval of bootstrap estimates (R,); None if all are NaN."""
     finite = estimates[np.isfinite(estimates)]
     if not finite.size:
         return None
@@ -119,7 +119,7 @@ def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | No
 
 
 def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:
-    """Place of each method under each resample: (M, R) -> (M, R), 1 is best, ties share the better place."""
+    """Rank of each method in each resample, (M, R) from estimates (M, R): 1 is best, ties share the better rank."""
     signed = estimates if lower_is_better else -estimates
     # ours is the place after all that are strictly better
     return np.array([1 + (signed < mine).sum(axis=0) for mine in signed], dtype=np.int64)

@@ -1,8 +1,8 @@
-"""How well a method knows how accurate its cameras are: how often its regions of rotations hold the true ones.
+"""Calibration of predicted camera uncertainty: how often the predicted confidence regions contain the true rotation.
 
-A method that predicts a covariance of each camera's rotation says with it in which region the true rotation lies with a
-probability. Over many poses the region of 95 % should hold it in 95 % of the cases. Fewer: the method is overconfident.
-More: its regions are too large. The number is the distance from the level, so that larger regions are no better.
+A method can predict a covariance of each camera's rotation, and so a region for each probability. Over many poses the
+95 % region should contain the true rotation in 95 % of the cases. With fewer, the method is overconfident; with more,
+its regions are too large. The number is the distance from the level, so larger regions are not better.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class CameraCoverage(RecoveredCameras):
     """Distance of the coverage from the level, percentage points; lower is better.
 
     The coverage is the percentage of cameras whose true rotation lies in the region of the level about the recovered
-    one. The region is that of a normal distribution of the rotation vector with the covariance's rotation block, three
-    degrees of freedom. A covariance that is not positive definite holds nothing.
+    rotation. The region is an ellipsoid of a normal distribution of the rotation vector (three degrees of freedom) with
+    the rotation block of the covariance. A covariance that is not positive definite covers nothing.
 
-    The number says nothing about the size of the regions: the coverage itself and their median radius stand beside it
-    (`secondary`). It is a distance, so that close to zero its interval may lie above it.
+    The number does not depend on the size of the regions; `secondary` has the coverage and the median radius. The
+    number is a distance, so close to zero its interval may lie above it.
 
     Args:
-        level: of the region.
+        level: probability of the region, such as 0.95.
 
     Example:
         >>> CameraCoverage().metric_name()
@@ -53,11 +53,11 @@ class CameraCoverage(RecoveredCameras):
     level: float = Field(default=0.95, gt=0, lt=1)
 
     def metric_name(self) -> str:
-        """With its level."""
+        """Name of the metric with its level."""
         return f"{self.metric}@{100 * self.level:g}%"
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """See :class:`RecoveredCameras`: the level of the smallest region that holds the truth, from 0 to 1."""
+        """Level in [0, 1] of the smallest region with the true rotation, and mask of the cameras that count."""
         covariance = pred.column("camera_covariance")[rigs.rows, :, :3, :3].astype(np.float64)
         known = np.isfinite(covariance).all(axis=(2, 3)) & np.isfinite(rigs.R).all(axis=(2, 3))
         plain = np.where((known & rigs.counts)[..., None, None], covariance, np.eye(3))
@@ -75,7 +75,7 @@ class CameraCoverage(RecoveredCameras):
         return np.where(known, level, np.nan), rigs.counts
 
     def further(self, rigs: Rigs, pred: PoseTable) -> dict[str, Array]:
-        """See :class:`RecoveredCameras`: the radius of the ball as large as the region, degrees."""
+        """Radius in degrees of the ball with the volume of the region."""
         covariance = pred.column("camera_covariance")[rigs.rows, :, :3, :3].astype(np.float64)
         known = np.asarray(np.isfinite(covariance).all(axis=(2, 3)))
         size = np.linalg.eigvalsh(np.where(known[..., None, None], covariance, np.eye(3)))
@@ -83,17 +83,17 @@ class CameraCoverage(RecoveredCameras):
         return {RADIUS_COLUMN: np.where(known, np.rad2deg(radius), np.nan)}
 
     def number(self, values: Array) -> Array:
-        """Percent: 0 or 100."""
+        """Convert levels to coverage in percent: 100 if the region of ``level`` covers the true rotation, else 0."""
         return np.where(np.isnan(values), np.nan, 100.0 * (values <= self.level))
 
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`: the distance of the mean over poses from the level."""
+        """Distance (R,) of the coverage from the level, for each row of ``multiplicity``."""
         return np.abs(super().estimate(table, codes, multiplicity) - 100 * self.level)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action, by subject and by camera."""
+        """Number by action, subject and camera."""
         by_kind = super().breakdown(table)
         of_cameras = {
             name: None if coverage is None else abs(coverage - 100 * self.level)
@@ -102,7 +102,7 @@ class CameraCoverage(RecoveredCameras):
         return {"action": by_kind["action"], "subject": by_kind["subject"], "camera": of_cameras}
 
     def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
-        """The coverage, and the median radius of the regions over poses and cameras."""
+        """Coverage, and median radius of the regions over poses and cameras."""
         radii = np.stack([*self.by_column(RADIUS_COLUMN, table).values()], axis=1)
         return {
             "coverage (%)": finite(np.mean, table["error"].to_numpy(dtype=np.float64)),
@@ -110,7 +110,7 @@ class CameraCoverage(RecoveredCameras):
         }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
-        """Percent of cameras whose region of a level holds the truth, against that level."""
+        """Coverage in percent against the level of the regions."""
         levels = np.stack([*self.by_column(CAMERA_COLUMN, table).values()], axis=1)
         levels = np.sort(levels[np.isfinite(levels)])
         share = np.searchsorted(levels, LEVELS, side="right") / max(levels.size, 1)

@@ -1,4 +1,4 @@
-"""How far off the direction is in which recovered cameras stand from the reference camera. Distances do not count."""
+"""Error of the direction from the reference camera to each recovered camera. Distances do not count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poseboard.protocols.recovered_cameras import Array, RecoveredCameras, Rigs,
 
 
 class CameraDirection(RecoveredCameras):
-    """Angle between the recovered and the true translation from the reference camera; degrees.
+    """Angle between the recovered and the true translation relative to the reference camera, degrees.
 
     Example:
         >>> CameraDirection().unit

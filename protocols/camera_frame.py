@@ -21,11 +21,11 @@ class People:
     """Predicted and true people of the samples that a table evaluates, in one frame.
 
     Args:
-        pred: (N, J, 3) mm; NaN = not predicted.
-        pred_place: (N,) sample of each among the split's keys.
-        pred_row: (N,) row of each in the predictions.
-        truth: (M, J, 3) mm; NaN = not annotated.
-        truth_place: (M,) likewise.
+        pred: (N, J, 3) predicted people, mm; NaN = not predicted.
+        pred_place: (N,) index of each predicted person's sample in the keys of the split.
+        pred_row: (N,) row of each predicted person in the predictions.
+        truth: (M, J, 3) true people, mm; NaN = not annotated.
+        truth_place: (M,) index of each true person's sample in the keys of the split.
         view: camera of the frame; None: the world.
     """
 
@@ -37,12 +37,12 @@ class People:
     view: str | None
 
     def take_predicted(self, rows: Places) -> People:
-        """Keep these rows of the predicted people."""
+        """Copy with some rows of the predicted people."""
         return replace(self, pred=self.pred[rows], pred_place=self.pred_place[rows], pred_row=self.pred_row[rows])
 
 
 def mapped_or_root(pred: PoseTable, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-    """(N, J, 3) mm of the named joints; ("root",) is the root of ``skeleton``, or the prediction of a root-only row.
+    """Predicted joints (N, J, 3), mm, by name; ("root",) is the root of ``skeleton``, also if only roots are predicted.
 
     Raises:
         InputError: the predictions lack a joint.
@@ -53,14 +53,14 @@ def mapped_or_root(pred: PoseTable, joints: tuple[str, ...], skeleton: Skeleton)
 
 
 def true_or_root(truth: TruthTable, joints: tuple[str, ...]) -> Array:
-    """(M, J, 3) mm of the named joints in the world frame, ("root",) as in `mapped_or_root`."""
+    """True joints (M, J, 3), mm in the world frame, by name; ("root",) is the root, as in `mapped_or_root`."""
     if joints == ROOT.joints and ROOT.joints[0] not in truth.skeleton.joints:
         return np.asarray(truth.skeleton.root_of(truth.joints_mm), dtype=np.float64)[:, None]
     return np.asarray(truth.mapped(joints), dtype=np.float64)
 
 
 def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> People:
-    """People of the evaluated samples, in the camera's frame if the input has one camera, else in the world frame.
+    """Collect the people of the evaluated samples in one frame: of the camera if the input has one, else the world.
 
     Raises:
         InputError: a key is unknown, a joint is absent, or a pose is in the frame of a camera that is not in the input
@@ -99,7 +99,7 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
 
 
 def in_camera(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Array:
-    """World points (N, J, 3) mm of samples (N,) in the frame of a view; NaN where it does not see the sample."""
+    """Transform world points (N, J, 3), mm, of samples (N,) to the frame of a view; NaN if a sample lacks the view."""
     moved = np.full(points_mm.shape, np.nan)
     assert truth.seen_by is not None
     for camera, rows in truth.seen_by.each(truth.views.index(view), place):
@@ -108,7 +108,7 @@ def in_camera(truth: TruthTable, view: str, points_mm: Array, place: Places) -> 
 
 
 def pixels(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Array:
-    """Points (N, J, 3) mm in a view's frame as its pixels (N, J, 2); NaN behind the camera."""
+    """Project points (N, J, 3), mm in the frame of a view, to pixels (N, J, 2); NaN behind the camera."""
     z = np.where(points_mm[..., 2:] > 0, points_mm[..., 2:], np.nan)
     seen = np.full((*points_mm.shape[:-1], 2), np.nan)
     assert truth.seen_by is not None

@@ -1,7 +1,7 @@
-"""How far recovered poses and cameras together are, in the images, from where the true joints are seen.
+"""Reprojection error of recovered poses and cameras together.
 
-Each predicted pose is projected by the recovered cameras, with the true intrinsics and lens, and compared with the true
-pose in the full frame. It needs no alignment: where a method's scene is, and how large, an image does not show.
+Each predicted pose is projected by the recovered cameras, with the true intrinsics and lens distortion, and compared
+with the true pose in the full frame. No alignment is needed, because position and scale of the scene cancel in images.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from poseboard.protocols.recovered_cameras import Array, RecoveredCameras, Rigs
 
 
 class CameraReprojection(RecoveredCameras):
-    """Mean over joints and cameras, the reference among them, of the distance in the images; pixels.
+    """Mean reprojection error over joints and cameras, including the reference camera, pixels.
 
     Args:
-        limit_px: what a joint counts at most, and what one counts that lies behind a camera.
+        limit_px: upper limit of a joint's error. A joint behind a camera has this error.
 
     Example:
         >>> CameraReprojection().metric_name()
@@ -39,7 +39,7 @@ class CameraReprojection(RecoveredCameras):
     limit_px: float = Field(default=1000, gt=0)
 
     def metric_name(self) -> str:
-        """With its limit."""
+        """Name of the metric with its limit."""
         return f"{self.metric}<={self.limit_px:g}px"
 
     def measure(self, skeleton: Skeleton) -> Measure:
@@ -49,7 +49,7 @@ class CameraReprojection(RecoveredCameras):
         return super().measure(skeleton).model_copy(update=update)
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """See :class:`RecoveredCameras`; also NaN if an evaluated joint is not predicted."""
+        """Mean error of each camera, NaN if a joint is not predicted, and mask of the cameras that count."""
         assert truth.seen_by is not None
         answer_mm = pred.mapped(truth.skeleton.joints)[rigs.rows].astype(np.float64)
         true_mm, sample = truth.joints_mm[rigs.poses], truth.place[rigs.poses]

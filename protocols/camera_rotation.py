@@ -1,4 +1,4 @@
-"""How far off the orientation of recovered cameras is, relative to the reference camera."""
+"""Error of the orientation of recovered cameras, relative to the reference camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poseboard.protocols.recovered_cameras import Array, RecoveredCameras, Rigs,
 
 
 class CameraRotation(RecoveredCameras):
-    """Geodesic angle between the recovered and the true rotation from the reference camera; degrees.
+    """Geodesic angle between the recovered and the true rotation relative to the reference camera, degrees.
 
     Example:
         >>> CameraRotation().unit

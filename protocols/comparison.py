@@ -54,22 +54,22 @@ def compare(
     reference: Mapping[str, Sequence[Score]] | None = None,
     bounds: Collection[str] = (),
 ) -> list[TableComparison]:
-    """Compare methods on one table, once for each signature that at least two of them have.
+    """Compare methods on one table, once for each signature that at least two methods share.
 
-    Of a curve over severities only the areas are compared, not each severity.
+    For a curve over severities, only the areas under the curves are compared.
 
     Args:
         table: the table.
-        methods: method -> its scores on this table with their per-pose errors.
+        methods: method -> scores on this table with the errors of all poses.
         resamples: number of resamples of the bootstrap.
         learned: methods with trained weights; None: all.
         reference: method -> its scores in a run of several seeds.
         bounds: methods that are bounds (`ScoreFile.bound`).
 
     Returns:
-        Pairs in the order of the scores (a before b). No pairs and no ranks for fewer than two common groups: one group
-        resamples to itself, and its interval would have width zero. Pairs with a bound or an incomplete row are listed
-        but never decided.
+        Comparisons with pairs in the order of the scores (a before b). With fewer than two common groups there are no
+        pairs and no ranks, because resampling one group gives an interval of width zero. Pairs with a bound or an
+        incomplete row are listed without a decision.
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
@@ -117,10 +117,10 @@ def _kind(signature: Signature) -> tuple[str, int] | None:
 
 
 def records_by_seed(scored: Scored, score: Score) -> BySeed:
-    """Records of one number by training seed.
+    """Records of one score by training seed.
 
     Args:
-        scored: scores of a method on a table with their records.
+        scored: scores of a method on a table, with their records.
         score: one of these scores.
 
     Example:
@@ -134,10 +134,10 @@ def records_by_seed(scored: Scored, score: Score) -> BySeed:
 def paired_differences(
     protocol: Protocol, methods: Mapping[str, BySeed], resamples: int = bootstrap.RESAMPLES
 ) -> list[PairedDifference]:
-    """Differences a - b of all pairs of methods, on the poses or samples that have a number for both.
+    """Differences a - b of all pairs of methods, on the poses or samples with a number for both methods.
 
-    Their intervals are over groups (subject × sequence) only; :func:`poseboard.protocols.decisions.judge` adds the
-    spread between trainings.
+    The intervals are over groups (subject × sequence) only; :func:`poseboard.protocols.decisions.judge` adds the
+    spread between training runs.
 
     Args:
         protocol: protocol of the records.
@@ -145,7 +145,7 @@ def paired_differences(
         resamples: number of resamples of the bootstrap.
 
     Returns:
-        Pairs in the order of ``methods``; without pairs of fewer than two common groups.
+        Pairs in the order of ``methods``. Pairs with fewer than two common groups are left out.
 
     Example:
         >>> pair = paired_differences(table.rule(), {"A": records_of_a, "B": records_of_b})[0]  # doctest: +SKIP
@@ -192,7 +192,7 @@ def paired_differences(
 
 
 def _units(protocol: Protocol, rows: pd.DataFrame) -> pd.MultiIndex:
-    """Person or sample of each record, under a condition."""
+    """Index that identifies the compared unit (person or sample) and the condition of each record."""
     severity = [SEVERITY] if is_area(rows) else []
     if protocol.paired_on == "person":
         return pd.MultiIndex.from_frame(rows[["key", "person", "cameras", *severity]])
@@ -200,7 +200,7 @@ def _units(protocol: Protocol, rows: pd.DataFrame) -> pd.MultiIndex:
 
 
 def _common(protocol: Protocol, several: Sequence[pd.DataFrame], units: Sequence[pd.MultiIndex]) -> list[pd.DataFrame]:
-    """The records of every frame about what has a number in all of them: people in one order, or samples."""
+    """Reduce tables of records to the people or samples that have a number in all tables, in one order."""
     by_person = protocol.paired_on == "person"
     with_number = [index[rows["error"].notna().to_numpy()] for rows, index in zip(several, units, strict=True)]
     common = with_number[0] if by_person else with_number[0].unique()
@@ -224,11 +224,11 @@ def increases(
     in_control: Mapping[str, Scored],
     resamples: int = bootstrap.RESAMPLES,
 ) -> list[ControlComparison]:
-    """Increase of the errors over those in the control, in percent, for each signature of the table.
+    """Increase of each method's error over the control, percent, for each signature of the table.
 
-    A method counts if it has numbers in both whose signatures differ only in the split, of the same seeds, on poses
-    with a number in both. Two subjects are the same person if their names are equal, or equal except for the letters
-    before their number (R07 and K07).
+    A method is included if it has scores on both tables with the same seeds, and signatures that differ only in the
+    split. Poses with a number on both tables count. Two subjects are the same person if their names are equal, or equal
+    except for the letters before their number (R07 and K07).
 
     Args:
         table: table with a control.
@@ -276,7 +276,7 @@ def increases(
 
 
 def _same_pose(rows: pd.DataFrame) -> pd.MultiIndex:
-    """Index that is equal for a pose and for the same pose in the control."""
+    """Index that identifies a pose across the table and its control."""
     subject = rows["subject"].astype(str)
     number = subject.str.extract(r"(\d+)$", expand=False).fillna(subject)
     severity = [rows[SEVERITY]] if is_area(rows) else []
@@ -298,7 +298,7 @@ def _increase(
     paired: Sequence[pd.DataFrame],
     resamples: int,
 ) -> Increase:
-    """Increase of one method, from its paired records of each seed, followed by those in the control."""
+    """Increase of one method. ``paired`` holds the records of each seed, followed by the records in the control."""
     codes, people = pd.factorize(paired[0]["twin"], sort=True)
     multiplicity = np.vstack([np.ones((1, len(people))), bootstrap.draws(len(people), resamples)])
     rows, control_rows = paired[: len(seeds)], paired[len(seeds) :]

@@ -1,8 +1,8 @@
 """Conditions: the input of a row, and the data set that its weights were trained on.
 
-The only place where such a fact is stated. A condition names the file of predictions that were made under it, stands in
-that file's metadata, and fills the fields of the signature of every number that is scored from it. A table lists
-conditions in groups, each of which gives one number (:mod:`poseboard.protocols.table`).
+A condition determines the name of a predictions file, is stored in its metadata, and fills the signature of every
+number scored from the file. A table lists conditions in groups; each group gives one number
+(:mod:`poseboard.protocols.table`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
 
 
 class Condition(BaseModel):
-    """The input of a row and the training data of its weights; nothing else of the row.
+    """Input of a row, and data set on which its weights were trained.
 
     The conditions of a table have ``root`` "predicted" and the most frames per rig. :meth:`reduced` reduces them to the
     inputs that a row declares.
@@ -65,7 +65,7 @@ class Condition(BaseModel):
     @field_validator("perturbation")
     @classmethod
     def _of_no_severity(cls, perturbation: Perturbation | None) -> Perturbation | None:
-        """Severity 0 is not a perturbation: the input and the file of predictions are the same."""
+        """Replace a perturbation of severity 0 by None, because both have the same input and predictions file."""
         return None if perturbation is None or perturbation.severity == 0 else perturbation
 
     @model_validator(mode="after")
@@ -81,12 +81,12 @@ class Condition(BaseModel):
         return self
 
     def samples(self, keys: Sequence[str]) -> list[str]:
-        """The samples of the input, of all ``keys`` of the split in the data set's order."""
+        """Select the evaluated samples from all ``keys`` of the split, in the data set's order."""
         return list(keys[:: self.every])
 
     @property
     def fewest_views(self) -> int:
-        """Fewest views of a sample that all cameras see."""
+        """Smallest number of views, after the perturbation, of a sample with all cameras."""
         return len(self.cameras) - (self.perturbation.missing_cameras if self.perturbation else 0)
 
     def reduced(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
@@ -96,7 +96,7 @@ class Condition(BaseModel):
             root: source of the root that the row needs.
             hand: whether the row needs to know which hand is visible.
             people: whether the row takes one person at a time or all.
-            frames_per_rig: the most samples with the same cameras that the row uses together.
+            frames_per_rig: maximum number of samples with the same cameras that the row uses together.
         """
         root_cameras = self.root_cameras if root == "predicted" else ()
         frames = min(self.frames_per_rig, frames_per_rig)
@@ -105,7 +105,7 @@ class Condition(BaseModel):
 
     @property
     def of_root(self) -> Condition:
-        """The condition of the row that predicts the root, before it is reduced to that row's inputs."""
+        """Condition of the row that predicts the root, before reduction to the inputs of that row."""
         return Condition(
             split=self.split,
             every=self.every,
@@ -117,7 +117,7 @@ class Condition(BaseModel):
         )
 
     def is_reduced(self, offered: Condition) -> bool:
-        """Whether a row that is offered a condition of a table may predict under this one."""
+        """Whether this is ``offered``, a condition of a table, reduced to the inputs of some row."""
         return self == offered.reduced(self.root, self.hand, self.people, self.frames_per_rig)
 
     @property

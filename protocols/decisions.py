@@ -88,11 +88,11 @@ class Spread:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Degrees of freedom of ``sd``, those of the prior included."""
+        """Degrees of freedom of ``sd``, including the prior's."""
         return self.prior + max(self.seeds - 1, 0)
 
     def half_width(self, level: float) -> float:
-        """Half-width of the confidence interval of a level, by Student's t."""
+        """Half-width of the confidence interval by Student's t, for a level such as 0.95."""
         if self.sd == 0:
             return 0.0
         quantile = -float(scipy.special.stdtrit(self.degrees_of_freedom, (1 - level) / 2))
@@ -166,7 +166,7 @@ class Prior:
         return cls(min(2 * half, pooled), variance, min(2 * half, float(freedom.min())))
 
     def moderated(self, variance: Array, freedom: Array) -> Array:
-        """Posterior variances: means of s0² and each pair's variance, weighted by the degrees of freedom."""
+        """Posterior variance of each pair: mean of s0² and its variance, weighted by the degrees of freedom."""
         d0 = self.degrees_of_freedom
         return np.asarray((d0 * self.variance + freedom * variance) / (d0 + freedom))
 
@@ -233,8 +233,8 @@ def _step_down_p(statistic: Array, under_null: Array) -> Array:
     """Adjusted p-values (T,): the k-th largest statistic against the maximum over the pairs from the k-th on.
 
     Args:
-        statistic: (T,) of the pairs.
-        under_null: (DRAWS, T) of the same pairs without differences.
+        statistic: (T,) statistics of the pairs.
+        under_null: (DRAWS, T) statistics of the same pairs under the null hypothesis of no differences.
     """
     order = np.argsort(-statistic, kind="stable")
     largest = np.maximum.accumulate(under_null[:, order[::-1]], axis=1)[:, ::-1]
@@ -250,12 +250,12 @@ class _BySeed:
 
     Args:
         difference: (T,) absolute differences.
-        residuals: (S, T) of each seed from the pair's mean, with the sign that makes the difference positive; 0 where a
-            pair lacks the seed.
+        residuals: (S, T) deviation of each seed from the pair's mean, with the sign that makes the difference positive;
+            0 if a pair lacks the seed.
         recorded: (S, T) whether a pair has the seed.
         draws: (T,) number of seeds n, at least 1.
         freedom: (T,) n - 1, at least 1.
-        of_prior: (T,) variance of ``unknown`` rows.
+        of_prior: (T,) variance from the prior, for pairs with ``unknown`` rows.
     """
 
     difference: Array
@@ -284,11 +284,11 @@ class _BySeed:
 
     @property
     def variance(self) -> Array:
-        """Of the means over seeds: s² / n, with the pair's own s² (T,)."""
+        """Variances (T,) of the means over seeds: s² / n, with s² of the same pair."""
         return np.asarray((self.residuals**2).sum(axis=0) / self.freedom / self.draws + self.of_prior)
 
     def rotated(self, groups_sd: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Means over seeds and their variances, (DRAWS, T) each, were there no differences (Langsrud 2005)."""
+        """Sample means over seeds and their variances under the null, (DRAWS, T) each, by rotation (Langsrud 2005)."""
         # The part of each difference that is due to trainings under the null. It uses the upper end of the variance: a
         # variance that two degrees of freedom underestimate must not count as noise of the groups.
         quantile = scipy.special.stdtrit(self.freedom, (1 + LEVEL) / 2) / NORMAL
@@ -303,10 +303,10 @@ class _BySeed:
 
 
 def _of_groups(tests: Sequence[PairTest], groups_sd: Array, rng: np.random.Generator) -> Array:
-    """Standard normal errors over groups (DRAWS, T), correlated as pairs of the same rows are.
+    """Sample standard normal errors over groups (DRAWS, T). Pairs that share a row are correlated.
 
-    The variances of all differences of some rows state the covariance of the rows but for what is common to all
-    (classical scaling; Torgerson, Psychometrika 1952). With some pair missing the errors are independent, which is
+    The variances of all pairwise differences determine the covariance of the rows, except for a component common to all
+    rows (classical scaling; Torgerson, Psychometrika 1952). If a pair is missing, the errors are independent, which is
     conservative (Šidák, Journal of the American Statistical Association 1967).
     """
     rows = sorted({row for test in tests for row in test.rows})
@@ -324,7 +324,7 @@ def _of_groups(tests: Sequence[PairTest], groups_sd: Array, rng: np.random.Gener
 
 
 def _of_unknown(tests: Sequence[PairTest], prior: Prior | None, rng: np.random.Generator) -> Array:
-    """Errors of training (DRAWS, T) of pairs with unknown rows; a row has one error in all its pairs."""
+    """Sample training errors (DRAWS, T) of pairs with unknown rows. A row has the same error in all its pairs."""
     rows = sorted({row for test in tests for row in test.unknown})
     if prior is None or not rows:
         return np.zeros((DRAWS, len(tests)))
@@ -337,13 +337,13 @@ def _of_unknown(tests: Sequence[PairTest], prior: Prior | None, rng: np.random.G
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """Quotient; 0 / 0 is 0."""
+    """Divide a by b elementwise; 0 / 0 is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(a == 0, 0.0, a / b)
 
 
 def few_groups(groups: int, pairs: int = 1, level: float = LEVEL) -> bool:
-    """Whether there are too few groups for any significant pair, even if all groups agree.
+    """Whether no pair can be significant with this number of groups, even if all groups agree.
 
     Example:
         >>> few_groups(5), few_groups(6), few_groups(6, pairs=36), few_groups(11, pairs=36)
@@ -366,7 +366,7 @@ def with_training(score: Score) -> Score:
 
 
 def trained(file: ScoreFile) -> bool:
-    """Whether the weights of a row were trained, by the row or by the row that it starts from."""
+    """Whether the weights of a row were trained, by this row or by the row from which it starts."""
     return bool(file.provenance.checkpoint_sha256)
 
 
@@ -418,7 +418,7 @@ def judge(
     """Add the spread between training runs, the marks and the intervals of ranks to a comparison.
 
     Args:
-        comparison: comparison of one table, judged before or not.
+        comparison: comparison of one table; earlier marks are replaced.
         scores: scores of its rows in this run.
         reference: scores of the same rows in a run of several seeds; rows without such a run are absent.
         learned: rows with trained weights.
@@ -461,7 +461,7 @@ Trainings = tuple[Kind, dict[int, float]]
 def _trainings(
     pair: PairedDifference, scores: Mapping[str, Score], reference: Mapping[str, Score], learned: Collection[str]
 ) -> Trainings:
-    """The trainings that are known of a pair."""
+    """Recorded training runs of a pair of rows."""
     if pair.a not in learned and pair.b not in learned:
         return "none", {}
     own = {seed.seed: seed.value for seed in pair.seeds if seed.value is not None}
@@ -476,7 +476,7 @@ def _trainings(
 
 
 def _prior(pairs: Sequence[PairedDifference], trainings: Sequence[Trainings], learned: Collection[str]) -> Prior | None:
-    """Of all pairs of a table. Rows without training count as one: pairs with them vary equally."""
+    """Estimate the prior from all pairs of a table. Rows without training count as one row."""
     variances = {}
     for pair, (_, values) in zip(pairs, trainings, strict=True):
         if len(values) > 1:
@@ -486,7 +486,7 @@ def _prior(pairs: Sequence[PairedDifference], trainings: Sequence[Trainings], le
 
 
 def _spread_of(trainings: Trainings, prior: Prior | None) -> tuple[Kind, Spread | None]:
-    """Where the spread of a pair comes from, and what it is."""
+    """Source and value of the spread of a pair between training runs; None if it is unknown."""
     kind, values = trainings
     if kind == "none":
         return kind, FIXED
@@ -508,7 +508,7 @@ def _decided(
     spreads: Sequence[tuple[Kind, Spread | None]],
     prior: Prior | None,
 ) -> list[bool]:
-    """Pairs with a mark. Pairs with an unranked row, without a spread or with too few groups are not tested."""
+    """Decide which pairs get a mark. Pairs with an unranked row, no spread or too few groups are not tested."""
     by_pair = list(zip(comparison.pairs, trainings, strict=True))
     recorded = {name for pair, (_, values) in by_pair if values for name in (pair.a, pair.b)}
     tests: dict[int, PairTest] = {}
@@ -523,7 +523,7 @@ def _decided(
 
 
 def _pair_test(pair: PairedDifference, trainings: Trainings, recorded: Collection[str]) -> PairTest | None:
-    """The test of a pair; None where the mean of the recorded seeds and the difference have opposite signs.
+    """Make the test of a pair; None if the mean of the recorded seeds and the difference have opposite signs.
 
     For rows of one seed the mean of their recorded seeds is tested.
     """
@@ -546,7 +546,7 @@ def _pair_test(pair: PairedDifference, trainings: Trainings, recorded: Collectio
 
 
 def _differences(pair: PairedDifference, scores: Mapping[str, Score], learned: Collection[str]) -> dict[int, float]:
-    """Of equal seeds, from the rows' own numbers; none where a pose is missing, so that these are of other poses."""
+    """Difference of two rows by seed, from their scores; empty if a row misses poses, as poses then differ."""
     by_seed: list[dict[int, float]] = []
     for name in (pair.a, pair.b):
         if name not in learned:
@@ -564,7 +564,7 @@ def _differences(pair: PairedDifference, scores: Mapping[str, Score], learned: C
 
 
 def _placed(rank: Rank, rows: int, pairs: Sequence[PairedDifference], scores: Mapping[str, Score]) -> Rank:
-    """A rank with the interval of places that the marks leave it."""
+    """Add the interval of ranks that is consistent with the marks."""
     better = worse = 0
     for pair in pairs:
         if not pair.decided or rank.method not in (pair.a, pair.b):
@@ -578,7 +578,7 @@ def _placed(rank: Rank, rows: int, pairs: Sequence[PairedDifference], scores: Ma
 
 
 def places(scores: Mapping[str, Score]) -> list[Rank]:
-    """Ranks of complete rows by their numbers; ties share the better place. `judge` narrows the intervals of ranks.
+    """Rank complete rows by their scores; ties share the better rank. `judge` narrows the intervals of ranks.
 
     Args:
         scores: scores of the rows to rank, all of one signature.

@@ -1,6 +1,6 @@
 """Warnings about predictions: another unit, or a mistake that a simple change would undo.
 
-They help with files of other programs. A warning is a line for the user and changes no number.
+They help with files of other programs. A warning is one line for the user. It does not change any number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MUCH_LOWER = 1 / 3
 
 
 def doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """Warning about predictions that are probably in another unit, axis order or joint order; None if plausible.
+    """Warning if predictions are probably in another unit, axis order or joint order; None if plausible.
 
     Args:
         table: predictions of the split.
@@ -43,8 +43,8 @@ def doubt(table: PoseTable, truth: TruthTable) -> str | None:
 def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
     """Warning if poses have an implausible size, or roots an implausible distance; None if plausible.
 
-    The size is the largest distance between two joints, which has no axis. The distance is that from the origin of the
-    frame, in a camera's frame the camera.
+    The size of a pose is the largest distance between two joints. The distance of a root is measured from the origin of
+    its frame.
     """
     if table.info.joints == ROOT.joints:
         return _root_unit_doubt(table, truth)
@@ -60,10 +60,10 @@ def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
 
 
 def mistake_doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """Warning if another order of joints or axes reduces the mean error below a third; None otherwise.
+    """Warning if reordering joints or axes cuts the mean error to less than a third; None otherwise.
 
-    The error is measured on a subset, of each true person to the nearest predicted one: as the poses are, and about the
-    root for those that do not say where people are.
+    Each true person of a subset is compared with the nearest predicted person: first in absolute position, then
+    relative to the root.
     """
     pairs = _Pairs.of(table, truth)
     if pairs is None:
@@ -89,9 +89,9 @@ class _Pairs:
         predicted_mm: (n, J, 3) all joints of the file.
         true_mm: (n, C, 3) the common joints, in the frame of the prediction.
         joints: names of the J joints.
-        common: (C,) their places among J.
-        root: places among C of the joints whose mean is the root; empty: not known.
-        person: (n,) the true person, ascending.
+        common: (C,) indices of the common joints in ``joints``.
+        root: indices in ``common`` of the joints whose mean is the root; empty: unknown.
+        person: (n,) true person of each pair, ascending.
     """
 
     predicted_mm: Array
@@ -103,7 +103,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, table: PoseTable, truth: TruthTable) -> _Pairs | None:
-        """Of some samples, evenly chosen of those that have both; None without common joints or samples."""
+        """Pair people in an even selection of samples; None without common joints or samples."""
         only_root = table.info.joints == ROOT.joints and bool(truth.skeleton.root_joints)
         names = ROOT.joints if only_root else truth.skeleton.joints
         common = [joint for joint in names if joint in table.info.joints]
@@ -126,7 +126,7 @@ class _Pairs:
         )
 
     def error_mm(self, poses_mm: Array, about_root: bool) -> float:
-        """Mean over true people of the smallest mean joint error of the poses (n, J, 3); NaN without any."""
+        """Mean over true people of the joint error of the nearest pose in ``poses_mm`` (n, J, 3); NaN if empty."""
         poses_mm, true_mm = poses_mm[:, self.common], self.true_mm
         if about_root:
             poses_mm = poses_mm - poses_mm[:, self.root].mean(axis=1, keepdims=True)
@@ -142,9 +142,9 @@ class _Pairs:
 
 
 def _changes(pairs: _Pairs) -> Iterator[tuple[str, Array]]:
-    """Words after "if", and the poses so changed.
+    """Yield candidate corrections: description (words after "if") and the changed poses.
 
-    No change is of the scale, which `unit_doubt` judges: shrunk to a point, any wrong pose has a smaller error.
+    The scale is not changed: `unit_doubt` judges it, and shrinking any wrong pose to a point reduces its error.
     """
     poses_mm = pairs.predicted_mm
     if len(pairs.joints) > 1:
@@ -173,7 +173,7 @@ def _other_side(joints: Sequence[str]) -> list[int]:
 
 
 def _some_pairs(table: PoseTable, truth: TruthTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of predictions and of the truth with the same key, ordered by the latter; of `_SAMPLES` keys."""
+    """Pair rows of predictions and truth with equal keys, for up to `_SAMPLES` keys, in the order of the truth."""
     true_keys = pd.Index(truth.keys, dtype=object)
     keys = pd.unique(table.keys[pd.Index(table.keys, dtype=object).isin(true_keys)])
     keys = keys[np.linspace(0, len(keys) - 1, min(len(keys), _SAMPLES)).astype(int)] if len(keys) else keys
@@ -186,7 +186,7 @@ def _some_pairs(table: PoseTable, truth: TruthTable) -> tuple[NDArray[np.int64],
 
 
 def _in_frames(poses_mm: Array, frame: NDArray[np.object_], truth: TruthTable, rows: NDArray[np.int64]) -> Array:
-    """World poses (n, C, 3) of rows of the truth, in the frame that each prediction states; NaN if it is not known."""
+    """Transform true world poses (n, C, 3) to the frame that each prediction states; NaN for an unknown frame."""
     turned = np.where((frame == "world")[:, None, None], poses_mm, np.nan)
     seen_by = truth.seen_by
     if seen_by is None:
@@ -199,7 +199,7 @@ def _in_frames(poses_mm: Array, frame: NDArray[np.object_], truth: TruthTable, r
 
 
 def _root_unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """Doubt about roots whose median distance from the origin of their frame is the true one in another unit."""
+    """Warning if the median distance of roots from the origin equals the true distance in another unit."""
     pairs = _Pairs.of(table, truth)
     if pairs is None:
         return None

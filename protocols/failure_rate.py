@@ -21,7 +21,7 @@ class FailureRate(PaMpjpe):
     """Percent of the poses whose error after Procrustes alignment is above a limit, or that lack an evaluated joint.
 
     Args:
-        limit_mm: mean over joints beyond which a pose is a failure.
+        limit_mm: limit of the mean error over joints; a pose above it is a failure.
 
     Example:
         >>> FailureRate().pose_values(np.array([[10.0, 20.0], [100.0, 400.0], [10.0, np.inf], [np.nan, np.nan]]))
@@ -35,14 +35,14 @@ class FailureRate(PaMpjpe):
     limit_mm: float = Field(default=150, gt=0)
 
     def metric_name(self) -> str:
-        """With its limit."""
+        """Name of the metric with its limit."""
         return f"failed poses>{self.limit_mm:g}mm"
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
-        """Percent: 0 or 100; what is missing has failed."""
+        """Convert errors (N, J) to percent: 100 for a failed or missing pose, else 0."""
         means = metrics.pose_errors(errors)
         return np.where(np.isnan(means), np.nan, 100.0 * (means > self.limit_mm))
 
     def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Percent of one joint; what is missing is beyond any limit."""
+        """Convert a joint's distances (N,) to percent: 100 for a failed or missing joint, else 0."""
         return self.pose_values(distances[:, None])

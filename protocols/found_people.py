@@ -17,7 +17,7 @@ from poseboard.protocols.records import Curve
 
 
 class FoundPeople(MatchingProtocol):
-    """Predicted people are matched, false or unjudged; true people are matched or missed.
+    """Base class: predicted people are matched, false or unjudged; true people are matched or missed.
 
     Args:
         report: "ap"; "mpjpe": the mean error of the matched people; "recall": the share of matched people.
@@ -43,18 +43,18 @@ class FoundPeople(MatchingProtocol):
     def of_matches(
         self, matches: Matches, people: People, annotated: NDArray[np.int64], pred: PoseTable, truth: TruthTable
     ) -> pd.DataFrame:
-        """One record per predicted person, in the order of the file, then one per annotated person that is missed.
+        """Records of predicted people in the order of the file, then of missed annotated people.
 
-        ``error`` of AP and recall is 100 for a matched person and 0 otherwise; that of the MPJPE is the distance of a
-        matched person. Columns besides those of every protocol: score (NaN of the missing), unjudged and
-        ``distance_mm``, to the nearest true person.
+        For AP and recall, ``error`` is 100 for a matched person and 0 otherwise. For the MPJPE, ``error`` is the
+        distance of a matched person. Further columns: ``score`` (NaN for missed people), ``unjudged`` and
+        ``distance_mm``, the distance to the nearest true person.
 
         Args:
-            matches: of the N predicted people, with indices of ``annotated``.
+            matches: matches of the N predicted people; true people are indices into ``annotated``.
             people: predicted and true people in one frame.
             annotated: rows of ``truth`` that could be matched.
-            pred: the predictions.
-            truth: the people of the table.
+            pred: predictions of the split.
+            truth: true people that the table evaluates.
         """
         if truth.groups is None:
             raise ValueError("the truth does not say to which group a sample belongs")
@@ -85,7 +85,7 @@ class FoundPeople(MatchingProtocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
+        """Score (R,) for each row of ``multiplicity``: AP, recall or MPJPE."""
         if self.report == "mpjpe":
             return super().estimate(table, codes, multiplicity)
         false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))

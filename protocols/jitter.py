@@ -36,14 +36,14 @@ class Jitter(TrackedPeople):
     error_unit: ClassVar[str] = "m/s³"
 
     def values(self, joints_mm: Array, frame: Index, person: Index, truth: TruthTable) -> dict[str, Array]:
-        """Jerk of each joint over a person's frame and the three before, and as ``error`` its root mean square.
+        """Jerk of each joint, from a frame and the three frames before, and ``error``: its root mean square.
 
         Raises:
             InputError: the frame rate of the data set is unknown.
         """
         rate_hz = None if truth.facts is None else truth.facts.rate_hz
         if rate_hz is None:
-            raise InputError(f"{truth.dataset}: frame rate", "is unknown", "state it in the data set, such as fps")
+            raise InputError(f"{truth.dataset}: frame rate", "is unknown", "state it in the data set (fps of rig.yaml)")
         order = np.lexsort((frame, person))
         jerk = np.full(joints_mm.shape[:2], np.nan)
         if len(order) > 3:
@@ -56,7 +56,7 @@ class Jitter(TrackedPeople):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Root mean square over frames under each row of ``multiplicity``, (R,)."""
+        """Root mean square over frames (R,), for each row of ``multiplicity``."""
         squares = table["error"].to_numpy(dtype=np.float64) ** 2
         return np.sqrt(bootstrap.ratio(squares, codes, multiplicity))
 

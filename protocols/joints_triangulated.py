@@ -68,7 +68,7 @@ class JointsTriangulated(WithoutTruth):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Percent of all joints under each row of ``multiplicity``, (R,)."""
+        """Percentage of predicted joints (R,), for each row of ``multiplicity``."""
         share, joints = table["error"].to_numpy(dtype=np.float64), table["joints"].to_numpy(dtype=np.float64)
         mean: Array = bootstrap.ratio(share * joints, codes, multiplicity)
         return mean / bootstrap.ratio(joints, codes, multiplicity)

@@ -84,7 +84,7 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
 def sized_joint_errors(
     pred: Array, truth: Array, size_mm: NDArray[np.floating], limit_mm: float, rows: Rows | None = None
 ) -> Array:
-    """Distance of every joint of poses in units of their own size, multiplied by that size and clipped, (N, J) mm.
+    """Clipped joint errors (N, J), mm, of poses in units of their size: distance times size, at most ``limit_mm``.
 
     As in the release of epipolar transformers, for its lifting networks. Nothing is aligned.
 
@@ -104,14 +104,14 @@ def sized_joint_errors(
 
 
 def scaled_joint_errors(pred: Array, truth: Array, root: Sequence[int], rows: Rows | None = None) -> Array:
-    """Root-relative distance of every joint after each predicted pose is scaled to the true one, (N, J) mm.
+    """Root-relative joint errors (N, J), mm, after each predicted pose is scaled to the true pose.
 
     The factor minimises the squared error over the evaluated joints and is never negative.
 
     Args:
         pred: (M, J, 3) in any unit.
         truth: (N, J, 3) mm.
-        root: joints whose mean is subtracted from both.
+        root: indices of the joints whose mean is subtracted from both poses.
         rows: as in :func:`joint_errors`.
 
     Example:
@@ -151,7 +151,7 @@ def clipped(errors: Array, limit_mm: float) -> Array:
 
 
 def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) -> Array:
-    """Distance of every joint after the best similarity transform of each predicted pose, (N, J) mm.
+    """Joint errors (N, J), mm, after Procrustes alignment of each predicted pose.
 
     The transform is fitted on the evaluated joints; see :func:`procrustes`. Arguments as in :func:`joint_errors`.
 
@@ -174,7 +174,7 @@ def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) ->
 
 
 def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) -> Array:
-    """Align each pose of ``pred`` with ``truth`` by a least-squares similarity (rotation, scale, shift).
+    """Align each pose of ``pred`` with ``truth`` by a least-squares similarity: rotation, scale and translation.
 
     Umeyama, PAMI 1991, eq. 40-42: the rotation is proper, so a mirrored pose is not mirrored back. A pose with
     coinciding joints is only shifted.
@@ -284,7 +284,7 @@ def pa_mpjpe(pred: Array, truth: Array) -> NDArray[np.float64]:
 
 
 def pose_pck(errors: Array, threshold_mm: float) -> NDArray[np.float64]:
-    """Share of each pose's evaluated joints with error <= threshold, (N,) in [0, 1]; not predicted = wrong.
+    """PCK of each pose, (N,) in [0, 1]: share of evaluated joints with error <= threshold; missing joints are wrong.
 
     Example:
         >>> pose_pck(np.array([[20.0, 150.0, 151.0, np.inf]]), 150.0).tolist()
@@ -294,7 +294,7 @@ def pose_pck(errors: Array, threshold_mm: float) -> NDArray[np.float64]:
 
 
 def pose_auc(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Mean of :func:`pose_pck` over the thresholds, (N,) in [0, 1].
+    """AUC of each pose, (N,) in [0, 1]: mean of :func:`pose_pck` over the thresholds.
 
     Example:
         >>> pose_auc(np.array([[20.0, 120.0]]), [50.0, 100.0, 150.0]).round(3).tolist()
@@ -307,7 +307,7 @@ def pose_auc(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float6
 
 
 def pck_curve(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Mean over poses of :func:`pose_pck` at every threshold, (T,); NaN if no pose is evaluated.
+    """PCK curve (T,): mean over poses of :func:`pose_pck` at each threshold; NaN if no pose is evaluated.
 
     Example:
         >>> pck_curve(np.array([[20.0, 120.0], [60.0, 60.0]]), [50.0, 100.0, 150.0]).tolist()
@@ -340,7 +340,7 @@ def _blockwise(
     rows: Rows | None,
     root: Sequence[int],
 ) -> Array:
-    """``distances(pred, truth, absent)`` block by block in float64, with the module's rules for what is absent.
+    """Compute ``distances(pred, truth, absent)`` in blocks in float64, with the module's rules for absent joints.
 
     ``absent`` (n, J) marks truth joints that are not evaluated (None: all are); ``distances`` may add to it, and may
     change the copies of prediction and truth. Its NaN become inf if the joint is evaluated.

@@ -1,7 +1,7 @@
-"""Mean per-joint position error in the world frame, nothing aligned.
+"""Mean per-joint position error in the world frame, without alignment.
 
-Learnable triangulation, release code: ``per_pose_error``. On Human3.6M three clips of S9 have annotations that are
-shifted against the images; a table names them under ``exclude`` or not, and its signature says which.
+Learnable triangulation, release code: ``per_pose_error``. On Human3.6M the annotations of three clips of S9 are shifted
+against the images. A table can exclude these clips under ``exclude``; its signature states this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from poseboard.protocols.single_person import SinglePerson
 
 
 class MpjpeAbsolute(SinglePerson):
-    """Euclidean distance of every joint, mean over joints, then over poses; mm."""
+    """MPJPE in the world frame: mean Euclidean joint distance, first over joints, then over poses, mm."""
 
     name: ClassVar[str] = "mpjpe_absolute"
     version: ClassVar[int] = 1

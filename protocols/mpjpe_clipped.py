@@ -1,8 +1,8 @@
-"""Absolute mean per-joint position error in which no joint counts more than a limit.
+"""Absolute mean per-joint position error with each joint's error clipped at a limit.
 
 Epipolar transformers, release code: its "MPJPE" is the world-frame distance of each joint, clipped at 150 mm, mean over
-joints and frames. A few joints thrown metres away then weigh as much as a few that are 15 cm off, so the number is not
-to be read beside an unclipped one.
+joints and frames. A joint that is metres away then counts as much as a joint that is 15 cm away, so the number must not
+be compared with an unclipped MPJPE.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from poseboard.protocols.mpjpe_absolute import MpjpeAbsolute
 
 
 class MpjpeClipped(MpjpeAbsolute):
-    """Euclidean distance of every joint, at most ``limit_mm``, mean over joints, then over poses; mm.
+    """MPJPE in the world frame with each joint error clipped at ``limit_mm``, mm.
 
     Args:
-        limit_mm: what a joint counts at most. A joint that is not predicted stays missing.
+        limit_mm: upper limit of a joint's error. A joint that is not predicted stays missing.
     """
 
     name: ClassVar[str] = "mpjpe_clipped"
@@ -30,7 +30,7 @@ class MpjpeClipped(MpjpeAbsolute):
     limit_mm: float = Field(default=150, gt=0)
 
     def metric_name(self) -> str:
-        """With its limit: two limits are two metrics."""
+        """Name of the metric with its limit, because each limit is another metric."""
         return f"mpjpe<={self.limit_mm:g}mm"
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:

@@ -18,10 +18,11 @@ from poseboard.protocols.single_person import SinglePerson
 
 
 class MpjpeRelative(SinglePerson):
-    """Distance of every joint from its place relative to the root, mean over joints, then over poses; mm.
+    """Root-relative MPJPE: mean over joints, then over poses, mm.
 
     Args:
-        root: name of the joint that is subtracted, or names of several whose mean is; None: the data set's root.
+        root: name of the subtracted joint, or names of several joints whose mean is subtracted; None: the data set's
+            root.
     """
 
     name: ClassVar[str] = "mpjpe_relative"
@@ -32,7 +33,7 @@ class MpjpeRelative(SinglePerson):
     root: str | tuple[str, ...] | None = Field(default=None)
 
     def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
-        """See :class:`SinglePerson`; InputError if neither the table nor the data set names a root."""
+        """Joints whose mean is subtracted; InputError if neither the table nor the data set names a root."""
         named = (self.root,) if isinstance(self.root, str) else self.root
         roots = named or skeleton.root_joints
         unknown = [root for root in roots or (None,) if root not in skeleton.joints]

@@ -1,8 +1,8 @@
-"""Mean per-joint position error of monocular methods: about the root, in the frame of the input's camera.
+"""Root-relative MPJPE of monocular methods, in the frame of the input's camera.
 
-Each camera of the data set is an input of its own, and the number is over the predictions from all cameras. The truth
-is rotated into the camera's frame, so that the method needs no extrinsics and no position of the root. A pose in the
-world frame is compared there, which gives the same distance.
+Each camera of the data set is a separate input, and the number is over the predictions from all cameras. The truth is
+rotated to the camera's axes, so the method needs no extrinsics and no root position. A pose in the world frame is
+compared in the world frame, which gives the same distance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from poseboard.protocols.predictions import PoseTable
 
 
 class MpjpeRootCamera(MpjpeRelative):
-    """`MpjpeRelative` of poses in the frame of a camera of the input."""
+    """Root-relative MPJPE in the frame of a camera of the input, mm."""
 
     name: ClassVar[str] = "mpjpe_root_camera"
     version: ClassVar[int] = 2
@@ -28,11 +28,11 @@ class MpjpeRootCamera(MpjpeRelative):
     any_frame: ClassVar[bool] = True
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By camera too, where the score stage has said which one each row is from."""
+        """Number by action, subject, joint and, if the records have the column ``cameras``, camera."""
         return {**super().breakdown(table), **({"camera": self.by("cameras", table)} if "cameras" in table else {})}
 
     def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
-        """See :class:`SinglePerson`; the truth is rotated, not moved: only differences from the root count.
+        """True joints (N, J, 3), mm, rotated to the camera's axes but not translated: only offsets to the root count.
 
         Raises:
             InputError: a pose is not in the frame of a camera of the input, or that camera does not see the sample.

@@ -15,7 +15,7 @@ from poseboard.protocols.mpjpe_root_camera import MpjpeRootCamera
 
 
 class MpjpeScale(MpjpeRootCamera):
-    """As `MpjpeRootCamera`, after the factor of least squares on each pose about its root; mm."""
+    """Root-relative MPJPE after scaling each pose about its root by the least-squares factor, mm."""
 
     name: ClassVar[str] = "mpjpe_scale"
     version: ClassVar[int] = 1

@@ -1,9 +1,9 @@
 """Error of lifted poses at the true size, as the release of epipolar transformers measures its lifting networks.
 
-A network that lifts one view answers in units of a pose's own size, which one view does not show. The release (He et
-al., CVPR 2020) multiplies prediction and truth, both about the root, by the true size before it measures them, counts
-no joint with more than 150 mm, and hidden joints like seen ones. The predicted root is not subtracted: if it is not at
-0 that is an error of its own. The size need not be found for this; `mpjpe_root_camera` is the number where it must be.
+A network that lifts one view predicts poses in units of the pose's size, because one view does not determine the size.
+The release (He et al., CVPR 2020) scales prediction and truth, both relative to the root, to the true size, clips the
+error of each joint at 150 mm, and counts hidden joints like visible ones. The predicted root is not subtracted, so a
+root that is not at 0 has an error. The method does not need to estimate the size; for `mpjpe_root_camera` it does.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SMALLEST_MM = 1e-3
 
 
 class MpjpeTrueSize(MpjpeRootCamera):
-    """Distance of every joint, at most ``limit_mm``, after each prediction is scaled to the true size; mm.
+    """Clipped MPJPE after each predicted pose is scaled to the true size, mm.
 
-    Judges only predictions that state the size that they are scaled to (column ``size_mm``).
+    Only predictions with the column ``size_mm``, the size of the predicted pose, can be judged.
 
     Args:
-        size: two joints; their distance is the size of a true pose.
-        limit_mm: what a joint counts at most. A joint that is not predicted stays missing.
+        size: names of two joints; their distance is the size of a true pose.
+        limit_mm: upper limit of a joint's error. A joint that is not predicted stays missing.
     """
 
     name: ClassVar[str] = "mpjpe_true_size"
@@ -54,11 +54,11 @@ class MpjpeTrueSize(MpjpeRootCamera):
         return self
 
     def metric_name(self) -> str:
-        """With its limit, as `MpjpeClipped` has it."""
+        """Name of the metric with its limit, as in `MpjpeClipped`."""
         return f"mpjpe<={self.limit_mm:g}mm"
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`; the size is given."""
+        """Describe the measure. It states that the true size is used."""
         return super().measure(skeleton).model_copy(update={"given": ("size",)})
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
@@ -78,7 +78,7 @@ class MpjpeTrueSize(MpjpeRootCamera):
         return super().errors(replace(pred, joints_mm=pred.joints_mm / size_mm[:, None, None]), truth)
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`; ``pred`` in units of its size."""
+        """Error of each joint, (N, J) mm; ``pred`` is in units of its size."""
         unknown = [name for name in self.size if name not in joints]
         if unknown:
             raise InputError(

@@ -1,8 +1,8 @@
 """Mean root position error: distance of the predicted from the true root, in the frame of the input's camera.
 
 RootNet (Moon et al., ICCV 2019) and its release: Euclidean distance, and the mean absolute error along each axis of the
-camera (x right, y down, z the depth). Nothing is aligned. The input has the boxes of people: the
-prediction for a true person is the one with the same number in the sample.
+camera (x right, y down, z depth). Nothing is aligned. The input has boxes of the people, and a prediction is compared
+with the true person of the same number in the sample.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PARTS = ("all", "x", "y", "z")
 
 
 def root_errors(pred: Array, truth: Array) -> Array:
-    """Distance of each root and its absolute error along x, y and z: (N, 4), in the unit of the points.
+    """Errors (N, 4) of roots: Euclidean distance, and absolute error along x, y and z, in the unit of the roots.
 
     Args:
-        pred: (N, 3) in the camera's frame; NaN = not predicted.
-        truth: (N, 3) likewise; NaN = not annotated.
+        pred: (N, 3) predicted roots in the camera's frame; NaN = not predicted.
+        truth: (N, 3) true roots in the camera's frame; NaN = not annotated.
 
     Example:
         >>> root_errors(np.array([[3.0, 0.0, 3004.0]]), np.array([[0.0, 0.0, 3000.0]])).tolist()
@@ -43,12 +43,12 @@ def root_errors(pred: Array, truth: Array) -> Array:
 
 
 class Mrpe(MatchingProtocol):
-    """Mean over people, or mean of the actions' means.
+    """Mean root position error over people, or the mean over actions of each action's mean.
 
     Args:
         part: "all": the distance; "x", "y", "z": the absolute error along one axis.
         average: "frames": mean over all people; "actions": mean of the actions' means.
-        in_metres: the number is in metres, as 3DPW is published.
+        in_metres: state the number in metres, like the published numbers of 3DPW.
     """
 
     name: ClassVar[str] = "mrpe"
@@ -67,7 +67,7 @@ class Mrpe(MatchingProtocol):
 
     @property
     def roots_suffice(self) -> bool:
-        """They do."""
+        """True: only the root is judged."""
         return True
 
     def measure(self, skeleton: Skeleton) -> Measure:
@@ -82,7 +82,7 @@ class Mrpe(MatchingProtocol):
         )
 
     def match(self, pred: PoseTable, truth: TruthTable) -> tuple[TruthTable, Array, str | None]:
-        """See :class:`MatchingProtocol`: the annotated people, their `root_errors` in mm, and the camera.
+        """Return the annotated people, their `root_errors` in mm, and the camera.
 
         Raises:
             InputError: numbers of people repeat within a sample.
@@ -101,15 +101,17 @@ class Mrpe(MatchingProtocol):
     def records_of(
         self, matched: tuple[TruthTable, Array, str | None], pred: PoseTable, truth: TruthTable
     ) -> pd.DataFrame:
-        """See :class:`MatchingProtocol`; ``all``, ``x``, ``y`` and ``z`` hold every part.
+        """Compute the records. Column ``all`` is the distance; ``x``, ``y`` and ``z`` are the errors along the axes.
 
         Raises:
-            InputError: the number is of one axis, and the input has several cameras, with other axes.
+            InputError: the score is along one axis, but the predictions use several cameras, whose axes differ.
         """
         truth, parts, view = matched
         if view is None and self.part != "all":
             raise InputError(
-                f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
+                f"{pred.source}: condition",
+                f"{len(pred.info.condition.cameras)} cameras are in the input",
+                "predict from one camera",
             )
         parts = parts / 1000 if self.in_metres else parts
         return pd.DataFrame(
@@ -126,7 +128,7 @@ class Mrpe(MatchingProtocol):
         return None if self.average == "frames" else table["action"]
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action, by subject and by part; None for an action without a person."""
+        """Number by action (None without people), subject and part."""
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         of_all = super().breakdown(table)
         return {

@@ -1,8 +1,7 @@
-"""MPJPE after each predicted pose is moved onto the truth by its best similarity transform ("reconstruction error").
+"""MPJPE after Procrustes alignment of each predicted pose with the truth ("reconstruction error").
 
-Rotation, scale and shift are removed, a reflection is not. What is left is the error of the pose's shape alone, so the
-frame that a pose is given in does not matter. For the error of the motion see
-:mod:`poseboard.protocols.pa_mpjpe_sequence`.
+Rotation, scale and translation are removed, a reflection is not. The error of the shape remains, so the frame of
+a predicted pose does not matter. For the error of the motion see :mod:`poseboard.protocols.pa_mpjpe_sequence`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from poseboard.protocols.single_person import SinglePerson
 
 
 class PaMpjpe(SinglePerson):
-    """Distance of every joint after Procrustes alignment, mean over joints, then over poses; mm."""
+    """PA-MPJPE: MPJPE after Procrustes alignment of each pose, mm."""
 
     name: ClassVar[str] = "pa_mpjpe"
     version: ClassVar[int] = 1

@@ -1,8 +1,8 @@
-"""PA-MPJPE with one similarity for frames of a rig, brought into the frame of one camera by the recovered cameras.
+"""PA-MPJPE with one similarity for several frames of a rig, in the frame of one camera by the recovered cameras.
 
-The error of the motion is left too: poses that turn, grow or jump from frame to frame are wrong. The frames that share
-a similarity are those that a method may use together, so that they have one gauge. Cameras are part of what is judged:
-without them, poses that are predicted in frames of different cameras cannot be compared with one another.
+Unlike PA-MPJPE, it keeps the error of the motion: poses that turn, grow or jump from frame to frame are wrong. Frames
+share a similarity if a method may use them together, because they then have one gauge. The recovered cameras influence
+the number, because they transform poses from the frames of different cameras to one frame.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from poseboard.protocols.single_person import SinglePerson
 
 
 class PaMpjpeSequence(SinglePerson):
-    """Distance of every joint after one similarity for the frames of a rig, mean over joints, then over poses; mm.
+    """MPJPE after Procrustes alignment with one similarity per group of frames of a rig, mm.
 
-    Frames are divided as for a method that uses ``frames`` of them together (`SeenBy.together`), whatever number it
-    used: a method that recovers the cameras of each frame alone gains no similarity by it. All poses of such a group
-    are judged in the frame of one camera, the one that was recovered in the most of them; a pose for which it was not
-    recovered is missing. Which camera a pose was predicted in does not matter.
+    Groups have up to ``frames`` frames (`SeenBy.together`), even if the method uses fewer frames together. So a method
+    that recovers the cameras of each frame separately gets no additional alignments. All poses of a group are judged in
+    the frame of the camera that was recovered most often. A pose without this camera is missing. The camera in whose
+    frame a pose was predicted does not matter.
 
     Args:
-        frames: largest number of frames that share a similarity.
+        frames: largest number of frames with a common similarity.
 
     Example:
         >>> PaMpjpeSequence(frames=10).metric_name(), PaMpjpeSequence(frames=10).columns
@@ -60,16 +60,16 @@ class PaMpjpeSequence(SinglePerson):
         """See :class:`SinglePerson`.
 
         Raises:
-            InputError: what is recovered are not cameras of those that were shown, or poses are in the frame of none.
+            InputError: recovered cameras are not cameras of the input, or a pose is not in the frame of one of them.
         """
         return super().errors(self._moved(pred, truth), truth)
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`; poses are moved already."""
+        """Error of each joint, (N, J) mm, of the aligned poses."""
         return metrics.joint_errors(pred, truth, rows=rows)
 
     def _moved(self, pred: PoseTable, truth: TruthTable) -> PoseTable:
-        """The predictions with the poses of each group moved onto the truth by one similarity."""
+        """Align the predicted poses of each group with the truth by one similarity."""
         joints = self.joints or truth.skeleton.joints
         rows = self._answers(pred, truth)
         answered = np.flatnonzero(rows >= 0)
@@ -91,7 +91,7 @@ class PaMpjpeSequence(SinglePerson):
 
 
 def _common_camera(rigs: Rigs, groups: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(N,) place of the camera that is recovered in the most poses of each one's group, the first of equals."""
+    """Index (N,) of the camera that is recovered in most poses of each pose's group; ties: the first camera."""
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
     recovered = np.isfinite(rigs.R).all(axis=(2, 3)) & np.isfinite(rigs.t_mm).all(axis=2)
     counts = np.zeros((int(codes.max(initial=-1)) + 1, len(rigs.names)), dtype=np.int64)

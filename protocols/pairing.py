@@ -18,9 +18,9 @@ def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
     An unpaired person costs the cap, so that no good pair is given up for two bad ones.
 
     Args:
-        first: (K,) row of the first list in each candidate pair.
-        second: (K,) of the second.
-        cost: (K,) of the pair; NaN: it cannot be made.
+        first: (K,) index of the first person of each candidate pair.
+        second: (K,) index of the second person of each candidate pair.
+        cost: (K,) cost of each candidate pair; NaN: the pair is impossible.
         cap: the largest cost of a pair.
 
     Returns:
@@ -54,7 +54,7 @@ def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
 
 
 def row_means(values: Array) -> Array:
-    """Mean of the finite values of each row, (N, J) -> (N,); NaN without any."""
+    """Mean (N,) of the finite values of each row of (N, J); NaN without finite values."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
     total = np.where(known, values, 0.0).sum(axis=1)
@@ -68,18 +68,18 @@ def mean_distances(
     truth_image: NDArray[np.integer],
     lacking_mm: float,
 ) -> tuple[Index, Index, Array]:
-    """Mean joint distances of each predicted person to each true person of the same image.
+    """Mean joint distance of each predicted person to each true person of the same image.
 
     Args:
-        pred_mm: (N, J, 3); NaN = not predicted.
-        pred_image: (N,) any integers.
-        truth_mm: (M, J, 3); NaN = not annotated, but of some joint of everyone.
-        truth_image: (M,).
-        lacking_mm: distance of a joint that is annotated and not predicted.
+        pred_mm: (N, J, 3) predicted people; NaN = not predicted.
+        pred_image: (N,) image of each predicted person, any integers.
+        truth_mm: (M, J, 3) true people, each with an annotated joint; NaN = not annotated.
+        truth_image: (M,) image of each true person.
+        lacking_mm: distance that counts for an annotated joint without a prediction.
 
     Returns:
-        Numbers of the predicted and of the true people, and the mean distances over the annotated joints, (K,) each;
-        infinite where less than half of the annotated joints are predicted.
+        Index of the predicted person, index of the true person, and mean distance over the annotated joints of each
+        pair, (K,) each. The distance is infinite if less than half of the annotated joints are predicted.
 
     Example:
         >>> pred, true = np.array([[[3.0, 4, 0], [np.nan] * 3]]), np.zeros((1, 2, 3))

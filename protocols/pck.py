@@ -1,9 +1,9 @@
 """3D PCK: the share of joints within a distance of the truth, its curve over distances and the area under it.
 
-Joints are relative to the root as in :mod:`poseboard.protocols.mpjpe_relative`; the root itself counts (and is right
-whenever the pose is predicted). A joint or pose that is not predicted is wrong, so PCK is the number to read where
-methods leave poses out. Thresholds follow MPI-INF-3DHP (0 to 150 mm in steps of 5), except that a joint at exactly the
-threshold is right: then a perfect prediction has an area of 100 %, not 96.8 %.
+Joints are relative to the root as in :mod:`poseboard.protocols.mpjpe_relative`. The root itself counts, and is correct
+if the pose is predicted. A joint or pose that is not predicted is wrong, so use PCK to compare methods that leave out
+poses. Thresholds follow MPI-INF-3DHP (0 to 150 mm in steps of 5), except that a joint at exactly the threshold is
+correct. So a perfect prediction has an AUC of 100 %, not 96.8 %.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from poseboard.protocols.single_person import JOINT_COLUMN
 
 
 class Pck(MpjpeRelative):
-    """Percent of joints that are right, mean over joints, then over poses.
+    """3D PCK or its AUC, percent: mean over joints, then over poses.
 
     Args:
         report: the number of the table: "pck" at ``threshold_mm``, or "auc" over the whole curve.
-        threshold_mm: distance within which a joint is right.
-        longest_mm: end of the curve, which starts at 0.
-        step_mm: of the curve.
+        threshold_mm: largest error of a correct joint.
+        longest_mm: last threshold of the curve, which starts at 0.
+        step_mm: step between thresholds of the curve.
     """
 
     name: ClassVar[str] = "pck"
@@ -45,31 +45,31 @@ class Pck(MpjpeRelative):
 
     @property
     def thresholds_mm(self) -> list[float]:
-        """Of the curve."""
+        """Thresholds of the curve, mm."""
         return [float(t) for t in np.arange(0, self.longest_mm + self.step_mm / 2, self.step_mm)]
 
     def metric_name(self) -> str:
-        """With its distance: two thresholds are two metrics."""
+        """Name of the metric with its threshold, because each threshold is another metric."""
         if self.report == "pck":
             return f"pck@{self.threshold_mm:g}mm"
         return f"pck-auc@0-{self.longest_mm:g}mm/{self.step_mm:g}"
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
-        """No joint at all: a pose with some joints is judged by them, the others being wrong."""
+        """Mask (N,) of the poses without any predicted joint. In other poses, missing joints count as wrong."""
         return np.asarray(np.fmin.reduce(errors, axis=1) == np.inf)
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
-        """Percent of each pose's joints."""
+        """Convert errors (N, J) to the PCK or AUC of each pose, percent."""
         if self.report == "pck":
             return 100 * metrics.pose_pck(errors, self.threshold_mm)
         return 100 * metrics.pose_auc(errors, self.thresholds_mm)
 
     def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Percent: 0 or 100 at one threshold; what is missing is wrong."""
+        """Convert a joint's distances (N,) to percent, 0 or 100 at one threshold; a missing joint is wrong."""
         return self.pose_values(distances[:, None])
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """Adds the other readings of the same curve: PCK at 50, 100, 150 mm and the area."""
+        """Number by action, subject and joint, and other values of the same curve: PCK at 50, 100, 150 mm and AUC."""
         distances = self._distances(table)
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         readings = {f"PCK@{t} mm": metrics.pose_pck(distances, t) for t in (50, 100, 150)}
@@ -81,7 +81,7 @@ class Pck(MpjpeRelative):
         }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
-        """The curve, as a mean over all poses."""
+        """PCK over thresholds, mean over all poses."""
         share = 100 * metrics.pck_curve(self._distances(table), self.thresholds_mm)
         y = [number_or_none(value) for value in share]
         return {"pck": Curve(x=self.thresholds_mm, y=y, x_label="distance (mm)", y_label="joints within it (%)")}

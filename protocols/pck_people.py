@@ -62,14 +62,16 @@ _PARENTS = {
 def match_in_image(
     pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer], within_px: float
 ) -> NDArray[np.int64]:
-    """True person matched with each predicted person by the sound rule, (N,); -1 if unmatched.
+    """Match predicted with true people in the image by the sound rule.
+
+    Returns the index (N,) of the true person of each predicted person; -1 if unmatched.
 
     Args:
-        pred_px: (N, J, 2); NaN = no point.
-        pred_image: (N,).
-        truth_px: (M, J, 2); NaN = no point.
-        truth_image: (M,).
-        within_px: a joint agrees if its distance along each axis is below this.
+        pred_px: (N, J, 2) joints of predicted people; NaN = no point.
+        pred_image: (N,) image of each predicted person.
+        truth_px: (M, J, 2) joints of true people; NaN = no point.
+        truth_image: (M,) image of each true person.
+        within_px: a joint agrees if its distances along x and y are below this limit.
 
     Example:
         >>> match_in_image(np.full((1, 2, 2), 9.0), np.zeros(1, int), np.zeros((1, 2, 2)), np.zeros(1, int), 10)
@@ -125,7 +127,7 @@ def with_true_bone_lengths(pred_mm: Array, truth_mm: Array) -> Array:
 def _apart_px(
     pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """`same_image`, and the larger of the distances along x and y of each joint, (K, J)."""
+    """Pairs of `same_image`, and the larger of the distances along x and y of each joint, (K, J)."""
     p, t = same_image(pred_image, truth_image)
     return p, t, np.abs(pred_px[p] - truth_px[t]).max(axis=2)
 
@@ -136,7 +138,7 @@ class PckPeople(MatchingProtocol):
     Args:
         rule: "sound", or "published".
         relative: compare joints relative to each person's root.
-        people: "all" annotated ones, or only "matched" ones.
+        people: "all" annotated people, or only "matched" people.
         average: "frames": mean over people; "sequences": mean of the sequences' means, as MuPoTS-3D prints it.
         joints: names of the evaluated joints; None: all of the data set, or the 14 of the published rule. ("root",)
             evaluates only the root.
@@ -212,7 +214,9 @@ class PckPeople(MatchingProtocol):
         people = gather(pred, truth, names)
         if people.view is None:
             raise InputError(
-                f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
+                f"{pred.source}: condition",
+                f"{len(pred.info.condition.cameras)} cameras are in the input",
+                "predict from one camera",
             )
         points = [
             pixels(truth, people.view, joints_mm[:, : len(joints)][:, matching], place)

@@ -71,7 +71,7 @@ class Pcp3d(Protocol):
 
     Args:
         actors: numbers of the evaluated actors, from 0 in the data set's order.
-        alpha: share of a limb's length by which its ends may be off on average.
+        alpha: largest mean error of a limb's two ends, as a share of the limb's length.
         head: rule that computes chin and top of the head from COCO's joints.
         rule: matching of predicted and true people: "sound", or "compat" as published.
         missed: an actor without a prediction is "wrong" in every limb, or "dropped".
@@ -166,7 +166,7 @@ class Pcp3d(Protocol):
         return {**super().breakdown(table), "actor": actors, "limb": limbs}
 
     def _of_truth(self, pred: PoseTable) -> Array:
-        """Predictions in the joints of the truth, (N, 14, 3) mm."""
+        """Convert predictions to the joints of the truth, (N, 14, 3) mm."""
         if set(JOINTS) <= set(pred.info.joints):
             return pred.mapped(JOINTS).astype(np.float64)
         limbs = tuple(name for name in JOINTS if name not in _HEAD)
@@ -177,7 +177,7 @@ class Pcp3d(Protocol):
     def _by_score(
         self, predicted_mm: Array, place: Index, score: NDArray[np.floating], true_mm: Array, true_place: Index
     ) -> Index:
-        """Row of ``predicted_mm`` for each true pose by the sound rule, -1: none."""
+        """Match by the sound rule: row of ``predicted_mm`` for each true pose; -1 if unmatched."""
         there = np.flatnonzero(np.any(np.isfinite(predicted_mm).all(axis=2), axis=1))
         p, t, apart_mm = mean_distances(predicted_mm[there], place[there], true_mm, true_place, self.within_mm)
         matches = match_nearest(p, t, apart_mm, score[there], len(true_mm), self.within_mm)
@@ -186,7 +186,7 @@ class Pcp3d(Protocol):
         return answer
 
     def _as_published(self, predicted_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
-        """Row of ``predicted_mm`` for each true pose by the compat rule, -1: none."""
+        """Match by the compat rule: row of ``predicted_mm`` for each true pose; -1 if unmatched."""
         first, second = same_image(true_place, place)
         cost = row_means(np.linalg.norm(predicted_mm[second] - true_mm[first], axis=-1))
         known = np.isfinite(cost)
@@ -201,7 +201,7 @@ class Pcp3d(Protocol):
         return answer
 
     def _right(self, predicted_mm: Array, true_mm: Array) -> Array:
-        """(N, 10) 1 where a limb is right, 0 where it is not, NaN where it is not annotated."""
+        """Judge each limb, (N, 10): 1 correct, 0 wrong, NaN not annotated."""
         (from_mm, to_mm), (true_from_mm, true_to_mm) = _ends(predicted_mm), _ends(true_mm)
         off_mm = (np.linalg.norm(from_mm - true_from_mm, axis=-1) + np.linalg.norm(to_mm - true_to_mm, axis=-1)) / 2
         length_mm = np.linalg.norm(true_from_mm - true_to_mm, axis=-1)
@@ -210,7 +210,7 @@ class Pcp3d(Protocol):
 
 
 def _head(joints_mm: Array, rule: Literal["ears", "nose_and_ears"]) -> Array:
-    """Chin and top of the head, (N, 2, 3), of shoulders, ears and nose (N, 5, 3)."""
+    """Compute chin and top of the head (N, 2, 3) from shoulders, ears and nose (N, 5, 3)."""
     shoulders, ears, nose = joints_mm[:, :2].mean(axis=1), joints_mm[:, 2:4].mean(axis=1), joints_mm[:, 4]
     chin = (shoulders + ears) / 2
     by_ears = np.stack([chin, 2 * ears - chin], axis=1)
@@ -222,7 +222,7 @@ def _head(joints_mm: Array, rule: Literal["ears", "nose_and_ears"]) -> Array:
 
 
 def _ends(joints_mm: Array) -> tuple[Array, Array]:
-    """Both ends of the ten limbs, (N, 10, 3) each, of the 14 joints."""
+    """Both ends of the ten limbs, (N, 10, 3) each, from the 14 joints."""
     hips = joints_mm[:, [JOINTS.index("left_hip"), JOINTS.index("right_hip")]].mean(axis=1, keepdims=True)
     points, names = np.concatenate([joints_mm, hips], axis=1), (*JOINTS, MIDDLE)
     limbs = [limb for of_kind in LIMBS.values() for limb in of_kind]

@@ -34,12 +34,12 @@ MM_PER_DEGREE = 20.0
 
 @dataclass(frozen=True)
 class Scale:
-    """What the severities of a kind mean.
+    """Amounts of one kind of perturbation at each severity.
 
     Args:
-        amounts: of severities 1 to 5; 0 changes nothing.
-        words: the amount with its unit, ``{}`` stands for the number.
-        meaning: what is done to the inputs, a sentence without its full stop.
+        amounts: amounts of severities 1 to 5. Severity 0 changes nothing.
+        words: amount with its unit; ``{}`` is replaced by the number.
+        meaning: description of the change to the input, a sentence without its full stop.
     """
 
     amounts: tuple[float, float, float, float, float]
@@ -47,7 +47,7 @@ class Scale:
     meaning: str
 
     def __str__(self) -> str:
-        """The amount of each severity, in words.
+        """Describe the amounts of all severities.
 
         Example:
             >>> str(SCALES["outlier_views"])
@@ -130,9 +130,9 @@ SCALES: Mapping[PerturbationKind, Scale] = {
 
 
 class Perturbation(BaseModel):
-    """A perturbation of a row's input, the same for the same seed.
+    """A perturbation of a row's input, determined by its seed.
 
-    Draws do not depend on the severity: with each severity a sample is perturbed further in the same direction.
+    Random draws do not depend on the severity: a higher severity perturbs a sample further in the same direction.
 
     Example:
         >>> str(Perturbation(kind="extrinsics", severity=3))
@@ -147,17 +147,17 @@ class Perturbation(BaseModel):
 
     @property
     def amount(self) -> float:
-        """What the severity means, in the unit of the kind; ValueError for severity 0, which changes nothing."""
+        """Amount of the severity in the unit of the kind; ValueError for severity 0, which changes nothing."""
         if self.severity == 0:
             raise ValueError("severity 0 changes nothing")
         return SCALES[self.kind].amounts[self.severity - 1]
 
     @property
     def missing_cameras(self) -> int:
-        """How many cameras it takes away."""
+        """Number of cameras that the perturbation removes."""
         return round(self.amount) if self.kind == "missing_cameras" and self.severity else 0
 
     def __str__(self) -> str:
-        """In a few words."""
+        """Describe the perturbation in a few words."""
         what = SCALES[self.kind].words.format(f"{self.amount:g}") if self.severity else "nothing"
         return f"{self.kind} {self.severity}: {what}; seed {self.seed}"

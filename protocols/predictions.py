@@ -42,7 +42,7 @@ from pydantic import (
 )
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.files import WholeFiles, open_file, write_file
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.records import Name, Weights
@@ -54,11 +54,12 @@ MOST_ROWS = 5_000_000
 """Largest number of rows of a file: a small compressed file could fill the memory."""
 _METADATA_BYTES = 100_000  # options and joints of a few kilobytes; results and pages repeat them
 _ROWS = 65536  # in a row group: reading one at a time keeps the peak at the size of the result
+_ROUNDING = 1e-3
 _COLUMNS = ("key", "person", "score", "frame", "joints_mm")
 
 
 def _names(value: object) -> object:
-    """One name as well as several."""
+    """Convert a single name to a tuple of names."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -109,6 +110,11 @@ class PredictionInfo(BaseModel):
         default=None, description="what the method was allowed to see (`Inputs` of methods/base.py), if it is stated"
     )
 
+    input_summary: dict[str, list[float | None]] | None = Field(
+        default=None,
+        description="quantity -> its values in the first sample as the method got it; `poseboard verify` compares them",
+    )
+
     @property
     def extrinsics_withheld(self) -> bool:
         """Whether the input has several cameras without extrinsics."""
@@ -142,11 +148,11 @@ class PoseTable:
     """Predicted people, one per row.
 
     Args:
-        keys: (N,) str.
-        person: (N,) int32, from 0 within a key.
-        score: (N,) float32, higher is surer.
-        frame: (N,) str, "world" or the camera whose frame the joints are in.
-        joints_mm: (N, J, 3) float32; NaN = not predicted.
+        keys: (N,) str, key of each person's sample.
+        person: (N,) int32, number of the person, from 0 within a key.
+        score: (N,) float32, confidence; higher is more confident.
+        frame: (N,) str, coordinate frame of the joints: "world" or the name of a camera.
+        joints_mm: (N, J, 3) float32 joints, mm; NaN = not predicted.
         info: metadata of the file.
         source: path of the file, for error messages.
         columns: further columns that ``info`` declares, each (N, ...); NaN = unknown.
@@ -207,15 +213,23 @@ class PoseTable:
         digest = hashlib.sha256(json.dumps([self.keys.tolist(), self.frame.tolist()]).encode())
         arrays = {"person": self.person, "score": self.score, "joints_mm": self.joints_mm, **self.columns}
         for name, values in sorted(arrays.items()):
-            # NaN may have any sign or payload where it is computed, and means the same.
-            plain = np.where(np.isnan(values), np.float32(np.nan), values) if values.dtype.kind == "f" else values
-            digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(plain).tobytes())
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            for start in range(0, len(values), _ROWS):  # one copy of all would double the memory
+                rows = values[start : start + _ROWS]
+                # NaN may have any sign or payload where it is computed, and means the same.
+                plain = np.where(np.isnan(rows), np.float32(np.nan), rows) if values.dtype.kind == "f" else rows
+                digest.update(np.ascontiguousarray(plain).tobytes())
         return digest.hexdigest()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the rows were changed since ``answers_sha256`` was computed; False without this hash."""
+        return self.info.answers_sha256 is not None and self.info.answers_sha256 != self.answers_sha256()
 
     def column(self, name: str) -> NDArray[np.float32]:
         """Values of a further column, (N, ...); InputError if the file lacks it."""
         if name not in self.columns:
-            raise InputError(f"{self.source}: {name}", "column is absent", "this table needs it: predict it as well")
+            raise InputError(f"{self.source}: {name}", "column is absent", "predict it, because the table needs it")
         return self.columns[name]
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.float32]:
@@ -237,7 +251,7 @@ class PoseTable:
 
 
 def _together(keys: Sequence[str], poses: Sequence[Poses], method: str) -> dict[str, NDArray[np.float32]]:
-    """The further columns of answers, (N, ...) each; those without a person need not have them."""
+    """Concatenate the further columns of all poses, (N, ...) each. Poses without a person may lack them."""
     answered = [(key, answer) for key, answer in zip(keys, poses, strict=True) if len(answer.score)]
     shapes = {name: values.shape[1:] for name, values in answered[0][1].columns.items()} if answered else {}
     for key, answer in answered:
@@ -252,18 +266,24 @@ def _together(keys: Sequence[str], poses: Sequence[Poses], method: str) -> dict[
 
 
 def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None:
-    """Write a predictions file atomically, as part of the group ``files`` if given.
+    """Write a predictions file atomically, or as part of the group ``files``.
+
+    If the rows were changed after their prediction, ``answers_sha256`` is left out.
 
     Raises:
         InputError: the table violates the format, for example with a half-predicted joint.
         OSError: the file cannot be written.
     """
     _check_values(table, path)
-    width = len(table.info.joints) * 3
-    schema = _schema(width, table.info.columns).with_metadata({METADATA_KEY: table.info.model_dump_json().encode()})
+    width, info = len(table.info.joints) * 3, table.info
+    if table.is_changed:
+        info = info.model_copy(update={"answers_sha256": None})
+    schema = _schema(width, info.columns).with_metadata({METADATA_KEY: info.model_dump_json().encode()})
 
     def fill(file: BinaryIO) -> None:
-        with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["frame"]) as writer:
+        with pq.ParquetWriter(
+            file, schema, compression="zstd", use_dictionary=["frame"], write_page_checksum=True
+        ) as writer:
             for start in range(0, max(len(table), 1), _ROWS):
                 rows = slice(start, start + _ROWS)
                 columns = [
@@ -287,14 +307,18 @@ def read(path: Path) -> PoseTable:
 
     Errors are: a file that is absent, truncated or not Parquet; metadata that is absent, unknown or of another version;
     a column that is absent or of another type or width; nulls; joints that are infinite, beyond `LARGEST_MM` or
-    half-predicted; scores that are not finite; a repeated pair of key and person.
+    half-predicted; scores that are not finite; a repeated pair of key and person; rows that differ from
+    ``answers_sha256``.
     """
     if not path.is_file():
         raise InputError(
             path, "there is no such file of predictions", "run `poseboard predict` first or check the path"
         )
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:  # else the whole file is held as well
+        with (
+            open_file(path) as opened,
+            pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True) as file,
+        ):  # else the whole file is held as well
             info = _info(path, file.schema_arrow)
             _check_schema(path, file.schema_arrow, info)
             table = _columns(path, file, info)
@@ -303,6 +327,9 @@ def read(path: Path) -> PoseTable:
         raise InputError(path, f"file is not readable Parquet ({first})", "write or copy it again") from None
     pa.default_memory_pool().release_unused()  # pages it keeps for the next read, 90 MB of a million poses
     _check_values(table, path)
+    if table.is_changed:
+        problem = "its rows were changed after they were predicted"
+        raise InputError(path, problem, "predict again, or leave answers_sha256 out of its metadata")
     return table
 
 
@@ -317,7 +344,7 @@ def read_info(path: Path) -> PredictionInfo:
         'human36m'
     """
     try:
-        return _info(path, pq.read_schema(path))
+        return _info(path, pq.read_schema(open_file(path)))
     except (pa.ArrowException, OSError):
         raise InputError(path, "file is no readable Parquet", "write or copy it again") from None
 
@@ -339,9 +366,9 @@ def positions(table: PoseTable, known_keys: NDArray[np.object_]) -> NDArray[np.i
     if unknown.any():
         raise InputError(
             f"{table.source}: key",
-            f"{int(unknown.sum())} rows have a key that split {table.info.condition.split!r} of {table.info.dataset} "
-            f"does not have, first {table.keys[int(np.argmax(unknown))]!r}",
-            "predict the keys of the split and no others",
+            f"{int(unknown.sum())} rows have keys that are not in split {table.info.condition.split!r} of "
+            f"{table.info.dataset}, for example {table.keys[int(np.argmax(unknown))]!r}",
+            "predict only keys of this split",
         )
     places.flags.writeable = False
     _PLACES[table] = known_keys, places
@@ -390,7 +417,7 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
 
 
 def _strings(values: JsonValue) -> Iterator[str]:
-    """All texts in a JSON value, with the names of fields."""
+    """Iterate over all strings in a JSON value, including the names of fields."""
     if isinstance(values, str):
         yield values
     elif isinstance(values, dict | list):
@@ -421,7 +448,7 @@ def _is_list(stored: pa.DataType) -> bool:
 
 
 def _holds_floats(stored: pa.DataType) -> bool:
-    """Whether a column holds lists of floats, or lists of these, as pandas writes arrays of any shape."""
+    """Whether a column holds lists of floats, or nested lists as pandas writes arrays."""
     if not _is_list(stored):
         return False
     while _is_list(stored):
@@ -430,7 +457,7 @@ def _holds_floats(stored: pa.DataType) -> bool:
 
 
 def _fixed_width(stored: pa.DataType) -> int | None:
-    """Numbers in each row of a column of lists; None if rows may differ."""
+    """Length of each row in a column of lists; None if rows may have different lengths."""
     width = 1
     while pa.types.is_fixed_size_list(stored):
         width, stored = width * stored.list_size, stored.value_type
@@ -438,13 +465,13 @@ def _fixed_width(stored: pa.DataType) -> int | None:
 
 
 def _float32(values: pa.Array) -> NDArray[np.float32]:
-    """Numbers of any float type; those beyond float32 become infinite, which is refused later."""
+    """Convert floats to float32. Values beyond its range become infinite, which a later check refuses."""
     with np.errstate(over="ignore"):
         return np.asarray(values.to_numpy(zero_copy_only=False)).astype(np.float32, copy=False)
 
 
 def _flat(column: pa.Array, width: int, keys: NDArray[np.object_], where: str) -> NDArray[np.float32]:
-    """(N, width) numbers of a column of lists; InputError for one of another length, or with nulls."""
+    """Convert a column of lists to an array (N, width); raise InputError for another length or nulls."""
     counts = np.ones(len(column), dtype=np.int64)  # of values in each row
     while _is_list(column.type):
         lengths = (
@@ -465,7 +492,7 @@ def _flat(column: pa.Array, width: int, keys: NDArray[np.object_], where: str) -
 
 
 def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTable:
-    """Row groups one after the other into arrays of the final size."""
+    """Read the rows into arrays of the final size, one row group at a time to save memory."""
     n, width = file.metadata.num_rows, len(info.joints) * 3
     if n > MOST_ROWS:
         raise InputError(path, f"has {n} rows, more than {MOST_ROWS}", "write several files")
@@ -535,7 +562,24 @@ def _check_values(table: PoseTable, path: Path) -> None:
     for name, values in table.columns.items():
         infinite: NDArray[np.bool_] = np.any(np.isinf(values).reshape(len(table), -1), axis=1)
         _refuse(table, path, name, infinite, "have infinite values", "write NaN for what is not known")
+        if name == "camera_covariance" and values.ndim > 2 and values.shape[-1] == values.shape[-2]:
+            problem = "have a matrix that is not symmetric and positive semidefinite"
+            _refuse(table, path, name, _is_indefinite(values), problem, "write NaN for what is not known")
     _refuse_repeated(table, path)
+
+
+def _is_indefinite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether any of a person's covariances (N, ..., D, D) is indefinite or not symmetric, up to rounding."""
+    matrices = values.reshape(len(values), -1, *values.shape[-2:]).astype(np.float64)
+    matrices = np.where(np.isfinite(matrices).all(axis=(2, 3), keepdims=True), matrices, 0.0)
+    sigma = np.sqrt(np.abs(np.einsum("nvii->nvi", matrices)))
+    # Correlations, because rotations and translations have different units.
+    scale = np.maximum(sigma[..., None] * sigma[..., None, :], 1e-30)
+    correlations = np.clip(matrices / scale, -1e6, 1e6)
+    symmetric = (correlations + np.swapaxes(correlations, 2, 3)) / 2
+    is_bad = np.abs(correlations - symmetric).max(axis=(2, 3)) > _ROUNDING
+    is_bad |= np.linalg.eigvalsh(symmetric)[..., 0] < -_ROUNDING
+    return np.asarray(is_bad.any(axis=1))
 
 
 def _refuse_repeated(table: PoseTable, where: str | Path) -> None:

@@ -5,14 +5,17 @@
 ``results/<profile>/predictions/<row>/<dataset>/``        one Parquet per condition and seed; pictures/
 ``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
 ``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table (`error_files`)
-``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
 ``results/<profile>/examples/<row>/<dataset>/*``          plans with true and predicted roots, and their `PictureFile`
 ``results/<profile>/examples/<row>/<dataset>/rigs.json``  RigFile: true and recovered cameras of a few rigs
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
+``results/<profile>/comparisons/<dataset>.npz``           frames with the poses of all rows, which the pages draw
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
 ``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
+``results/<profile>/costs/<dataset>.json``                CostFile: time and memory of the rows' predictions
+``results/<profile>/mlflow.json``                         RunsFile: the runs in the MLflow store of this machine
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
+``results/speed/rows/<dataset>.json``                     CostFile: recorded one, for profiles without their own
 
 `row_path` and `row_paths` are the only way to the files of a row. Names of profiles, rows, data sets and tables become
 folders: `Name` checks them in every file, `check_name` elsewhere.
@@ -42,15 +45,15 @@ from pydantic import (
     field_validator,
 )
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, printable, short
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
-from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.files import WholeFiles, check_yaml, read_bytes, write_file
 from poseboard.protocols.perturbation import Perturbation
 
 RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
 """A folder of a profile's results that has a folder per row."""
 
-_SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
+_SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet"}
 """Suffix of a row's file for each data set; the other kinds have a folder for each data set."""
 
 _REMEDY = "correct the file, or run its stage again"
@@ -59,11 +62,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def check_name(where: str | Path, name: str) -> str:
-    """Check that a name may be part of a path and of a stage's name: at most 64 letters, digits, _ and - (not first).
+    """Check that a name can be part of paths and stage names: at most 64 letters, digits, _ and - (not first).
 
     Args:
-        where: the file or setting that has the name, for the error.
-        name: of a profile, row, data set, table or camera.
+        where: file or setting with the name, for the error.
+        name: name of a profile, row, data set, table or camera.
 
     Raises:
         InputError: the name has other characters.
@@ -82,10 +85,10 @@ Name = Annotated[str, AfterValidator(partial(check_name, "name"))]
 
 
 def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
-    """The file, or the folder, of one kind of result of one row on one data set.
+    """Path of the file or folder with one kind of result of a row on a data set.
 
     Args:
-        profile: results/<profile>.
+        profile: folder results/<profile>.
         kind: kind of result.
         row: name of the row in params.yaml.
         dataset: name of the data set in params.yaml.
@@ -101,21 +104,24 @@ def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
 
 
 def row_folder(profile: Path, kind: RowKind, row: str) -> Path:
-    """The folder of one kind of result of one row, on all data sets."""
+    """Path of the folder with one kind of result of a row, for all data sets."""
     return profile / kind / check_name("row", row)
 
 
 def row_paths(profile: Path, kind: RowKind) -> list[Path]:
-    """The existing files of all rows and data sets, by data set, then by row."""
+    """List existing files of one kind of result, sorted by data set, then by row."""
     return sorted(profile.glob(f"{kind}/*/*{_SUFFIXES.get(kind, '')}"), key=lambda path: (path.name, path.parent.name))
 
 
 class ResultError(ValueError):
     """A file of results/ does not follow its schema; the message names file and field."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(short(printable(message)))
+
 
 class Record(BaseModel):
-    """Base of every file: unknown fields and NaN are errors, files are written whole or not at all."""
+    """Base class of all result files. Unknown fields and NaN raise an error. Files are written atomically."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -123,18 +129,18 @@ class Record(BaseModel):
     """Fields such as the date, the cost and the commit, which do not count as a difference."""
 
     def text(self) -> str:
-        """As JSON with sorted keys."""
+        """Encode as JSON with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def write(self, path: Path, files: WholeFiles | None = None) -> None:
-        """Write as JSON, whole or not at all, unless the file differs only in date and timing.
+        """Write as JSON, atomically, unless the existing file differs only in date and timing.
 
-        So an equal rerun changes no file, and a file states when, at which commit and at what cost its numbers were
-        first computed. A file from uncommitted changes is replaced by one without.
+        So a rerun with equal results changes no file, and a file states when, at which commit and at what cost its
+        numbers were first computed. A file from uncommitted changes is replaced by a file from a clean commit.
 
         Args:
-            path: the file.
-            files: files that are replaced together with it; None: none.
+            path: path of the file.
+            files: group of files that are replaced together; None: only this file.
 
         Raises:
             OSError: the file cannot be written.
@@ -150,7 +156,7 @@ class Record(BaseModel):
             files.write(path, self.text().encode())
 
     def says_what(self, old: Self) -> bool:
-        """Whether an older record is equal except for the `passing` fields, and has a value for each of these."""
+        """Whether an older record is equal except for the `passing` fields, and has values for all of these."""
         return all(
             getattr(self, name) is None or getattr(old, name) is not None
             if name in self.passing
@@ -162,14 +168,16 @@ class Record(BaseModel):
     def read(cls, path: Path) -> Self:
         """Parse a JSON or YAML file; ResultError names the file and the first wrong field."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_bytes(path).decode()
+            if path.suffix == ".yaml":
+                check_yaml(text)
             values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
             raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
 
 
@@ -182,7 +190,7 @@ def _same(new: object, old: object) -> bool:
 
 
 class Weights(Record):
-    """Where a checkpoint comes from, and what it is."""
+    """Origin and architecture of a checkpoint."""
 
     origin: Literal["trained", "imported"] = Field(description="trained here, or imported from a file of params.yaml")
     file: str | None = Field(default=None, description="path of an imported checkpoint")
@@ -195,7 +203,7 @@ class Weights(Record):
     )
 
     def stated(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of an imported row as they are in force: none but those given, and the checkpoint's own first.
+        """Effective options of an imported row: ``options``, overridden by the checkpoint's architecture.
 
         Example:
             >>> Weights(origin="imported", architecture={"voxels": 64}).stated({"voxels": 32, "aggregation": "sum"})
@@ -205,7 +213,7 @@ class Weights(Record):
 
     @property
     def training_data(self) -> tuple[str, ...] | None:
-        """As predictions state it: None for the data set that they are of, empty where it is not known.
+        """Training data sets as stated in predictions: None for the evaluated data set; empty if unknown.
 
         Example:
             >>> Weights(origin="trained").training_data, Weights(origin="imported").training_data
@@ -215,7 +223,7 @@ class Weights(Record):
 
 
 class Provenance(Record):
-    """Where a result comes from."""
+    """Provenance of a result."""
 
     passing = frozenset({"git_commit", "git_dirty", "created", "mlflow_run"})
 
@@ -247,7 +255,7 @@ class Provenance(Record):
 
 
 class TrainingRun(Record):
-    """One seed's training."""
+    """Training run of one seed."""
 
     passing = frozenset({"seconds", "processor_seconds", "gpu_seconds"})
 
@@ -268,7 +276,7 @@ class TrainingRun(Record):
 
 
 class TrainingFile(Record):
-    """The training of one method for one data set; ``runs`` is empty for a method that learns nothing."""
+    """Training of one method on one data set; ``runs`` is empty for a method without training."""
 
     format: Literal[1] = 1
     method: Name
@@ -290,13 +298,13 @@ class TrainingFile(Record):
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """The data sets that it was trained on."""
+        """Names of the training data sets."""
         weights = self.provenance.weights
         return (weights.trained_on if weights else ()) or (self.dataset,)
 
 
 class Measure(Record):
-    """What a number measures: the part of the signature that the protocol states."""
+    """Definition of what a number measures: the protocol's part of the signature."""
 
     metric: str = Field(description="mpjpe, pa_mpjpe, pck, mrpe, …")
     alignment: str = Field(description="none, root (the root is subtracted), procrustes")
@@ -315,7 +323,7 @@ class Measure(Record):
 
 
 class Signature(Measure):
-    """Everything that defines a number; only numbers of equal signatures may be compared."""
+    """Full definition of a number. Only numbers with equal signatures may be compared."""
 
     split: str
     every: int = Field(default=1, ge=1, description="every k-th sample from the first; 1: all")
@@ -347,7 +355,7 @@ class Signature(Measure):
     )
 
     def in_split(self, split: str) -> Signature:
-        """The same in another split of the data set."""
+        """Copy of the signature for another split of the data set."""
         return self.model_copy(update={"split": split})
 
     @property
@@ -357,17 +365,17 @@ class Signature(Measure):
 
     @property
     def usual(self) -> bool:
-        """Whether the input has no truth and no perturbation and the weights are of this data set: a main board's."""
+        """Whether the input has no truth and no perturbation, and the weights are trained on this data set."""
         return not self.given and not self.trained_on and self.perturbation is None
 
     @property
     def each_alone(self) -> bool:
-        """Whether every prediction is from one camera."""
+        """Whether every prediction uses a single camera."""
         return all(len(cameras) == 1 for cameras in self.cameras)
 
     @property
     def views(self) -> str:
-        """The cameras in words: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
+        """Describe the cameras: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
         if self.whole:
             seen = f"all {self.cameras_of_dataset}"
         elif self.each_alone and len(self.cameras) == self.cameras_of_dataset:
@@ -426,7 +434,7 @@ class Signature(Measure):
         }
 
     def __str__(self) -> str:
-        """One line for tables and logs."""
+        """Describe the signature in one line, for tables and logs."""
         return "|".join(f"{name}:{words}" for name, words in self.facts.items())
 
 
@@ -435,7 +443,7 @@ COVERAGE = "coverage"
 
 
 class Curve(Record):
-    """A line for a plot."""
+    """Curve to plot."""
 
     x: list[float]
     y: list[float | None]
@@ -444,7 +452,7 @@ class Curve(Record):
 
 
 class SeedValue(Record):
-    """The number of one training seed."""
+    """Number of one training seed."""
 
     seed: int
     value: float | None
@@ -452,13 +460,13 @@ class SeedValue(Record):
 
 @dataclass(frozen=True)
 class CameraSets:
-    """How far the numbers of several sets of cameras are apart.
+    """Spread of a number over several sets of cameras.
 
     Args:
-        count: of the sets.
-        sd: standard deviation between them.
-        lowest: of the numbers.
-        highest: of the numbers.
+        count: number of sets.
+        sd: standard deviation between sets.
+        lowest: smallest number.
+        highest: largest number.
     """
 
     count: int
@@ -468,7 +476,7 @@ class CameraSets:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> CameraSets:
-        """Of two numbers or more.
+        """Compute the spread of two or more numbers.
 
         Example:
             >>> CameraSets.of([40.0, 50.0, 60.0])
@@ -478,7 +486,7 @@ class CameraSets:
 
 
 class Score(Record):
-    """One number with everything needed to read it."""
+    """One number with its signature, interval, counts and breakdowns."""
 
     table: Name = Field(description="id of the table it belongs to: file in benchmarks/tables/")
     group: int = Field(default=0, ge=0, description="which of the table's groups of conditions, in its order")
@@ -535,7 +543,7 @@ class Score(Record):
 
     @property
     def complete(self) -> bool:
-        """Whether there is a number and it is over all poses or people: only such a number has a rank."""
+        """Whether there is a number over all poses or people. Only complete scores are ranked."""
         return self.value is not None and self.n_left_out == 0
 
 
@@ -563,7 +571,7 @@ class ScoreFile(Record):
 
 
 class PairedDifference(Record):
-    """Mean of (a - b) over the poses that have a number for both, with its paired interval (`protocols.decisions`)."""
+    """Mean of a - b over the poses with a number for both, with its paired interval (`protocols.decisions`)."""
 
     a: str
     b: str
@@ -593,7 +601,7 @@ class PairedDifference(Record):
 
 
 class Rank(Record):
-    """A method's place with the interval of places that the decided pairs leave it; 1 is best."""
+    """Rank of a method, 1 is best, with the interval of ranks that is consistent with the marks."""
 
     method: str
     rank: int
@@ -601,7 +609,7 @@ class Rank(Record):
 
 
 class TableComparison(Record):
-    """Paired differences and ranks within one table: same signature, same samples."""
+    """Paired differences and ranks of the methods with one signature in a table."""
 
     table: Name
     signature: Signature
@@ -617,7 +625,7 @@ class TableComparison(Record):
 
     @property
     def ranked_pairs(self) -> list[PairedDifference]:
-        """Pairs of two ranked rows, the family in which marks hold simultaneously; no other pair is ever decided."""
+        """Pairs of two ranked rows. Marks hold simultaneously for these pairs; no other pair gets a mark."""
         unranked = set(self.unranked)
         return [pair for pair in self.pairs if unranked.isdisjoint((pair.a, pair.b))]
 
@@ -639,7 +647,7 @@ class Increase(Record):
 
 
 class ControlComparison(Record):
-    """Increases of the errors over a control: the same people in the same poses, on the split of the training."""
+    """Increases of errors over a control table: same people and poses, recorded by the training rig."""
 
     table: Name
     control: Name = Field(description="id of the table that the numbers are compared with")
@@ -682,7 +690,7 @@ class DataFile(Record):
 
 
 class DrawnPicture(Record):
-    """A picture of one prediction, drawn by the method."""
+    """Picture of one prediction, drawn by the method."""
 
     file: str = Field(description="beside this one")
     key: str = Field(description="of the sample")
@@ -704,7 +712,7 @@ SpacePoint = tuple[float, float, float]
 
 
 class PlannedCamera(Record):
-    """One camera of a `RigPlan`, true and recovered."""
+    """True and recovered position of one camera in a `RigPlan`."""
 
     name: str
     reference: bool = Field(description="whether the other cameras are relative to it; it has no error")
@@ -720,9 +728,9 @@ class PlannedCamera(Record):
 
 
 class RigPlan(Record):
-    """A true and a recovered rig from above, the recovered one moved onto the true one by a similarity.
+    """True and recovered rig, seen from above. The recovered rig is aligned with the true rig by a similarity.
 
-    The similarity is that of least squares over the centres of all cameras and the joints of the drawn pose.
+    The similarity minimises squared distances over the centres of all cameras and the joints of the drawn pose.
     """
 
     place: Literal["median", "worst"] = Field(description="by rotation error, among all rigs that were recovered")
@@ -749,7 +757,7 @@ class RigFile(Record):
 
 
 class PublishedRow(Record):
-    """A published row: the numbers that each source prints for it, null where a source does not list it."""
+    """Published row: its number in each source; null if a source does not list the row."""
 
     name: str
     method: str | None = Field(default=None, description="our method of that name, if there is one")
@@ -758,7 +766,7 @@ class PublishedRow(Record):
 
 
 class PublishedTable(Record):
-    """A table of a paper, transcribed; never averaged, never corrected."""
+    """Transcribed table of a paper, without averaging or corrections."""
 
     id: str
     title: str
@@ -774,8 +782,17 @@ class PublishedTable(Record):
     notes: list[str] = Field(default_factory=list)
 
 
+class RunsFile(Record):
+    """Runs in the MLflow store of this machine."""
+
+    store: str
+    runs: dict[str, Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:\d+/#/experiments/\d+/runs/\w+$")]] = Field(
+        description="name of the run (`Provenance.mlflow_run`) -> its address while `poseboard runs` serves it"
+    )
+
+
 class SpeedFile(Record):
-    """A measured ratio: our time against a peer's, in the same run on the same machine."""
+    """Speed ratio to another library, measured in the same run on the same machine."""
 
     format: Literal[1] = 1
     name: str
@@ -789,3 +806,35 @@ class SpeedFile(Record):
     details: dict[str, float] = Field(default_factory=dict, description="errors, peak memory in MB, sizes")
     hardware: str
     created: str
+
+
+class InferenceCost(Record):
+    """Time and memory of a row's predictions, per sample."""
+
+    method: Name
+    views: int = Field(description="most views of a sample")
+    batch: int = Field(description="samples of the largest call, as the evaluate stage makes it")
+    ms_single: float = Field(description="median over calls with one sample")
+    ms_batch: float = Field(description="median over calls with `batch` samples")
+    memory_mib: float | None = Field(
+        description="peak during a call with `batch` samples, above the loaded row and the images; null: not known"
+    )
+    parameters: int | None = Field(description="learned parameters; null: no training is recorded")
+    gflops: float = Field(description="10^9 operations in convolutions and matrix products of PyTorch; others: none")
+
+
+class CostFile(Record):
+    """Costs of the predictions of all rows on one data set, measured on one machine in one run."""
+
+    format: Literal[1] = 1
+    dataset: Name
+    synthetic: bool
+    profile: Name
+    samples: int = Field(description="size of the workload: the first samples of the test split")
+    threads: int
+    device: str = Field(description="cpu: times are processor time; name of a GPU: wall time")
+    hardware: str
+    created: str
+    note: str = Field(default="", description="shown with the costs")
+    reference: Name | None = Field(default=None, description="row whose time other times are given as multiples of")
+    rows: list[InferenceCost]

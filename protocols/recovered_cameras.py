@@ -42,10 +42,10 @@ class Rigs:
         reference: (N,) index of the camera whose frame each pose is in.
         R: (N, V, 3, 3) recovered rotations; NaN = not recovered.
         t_mm: (N, V, 3) recovered translations; NaN = not recovered.
-        true_rotation: (N, V, 3, 3) world to camera; NaN = does not see the sample.
-        true_translation_mm: (N, V, 3) world to camera; NaN = does not see the sample.
-        rows: (N,) indices of the predictions.
-        poses: (N,) indices of the true poses.
+        true_rotation: (N, V, 3, 3) true rotations, world to camera; NaN = the sample lacks the view.
+        true_translation_mm: (N, V, 3) true translations, world to camera; NaN = the sample lacks the view.
+        rows: (N,) row of each pose in the predictions.
+        poses: (N,) row of each pose in the ground truth.
     """
 
     names: tuple[str, ...]
@@ -110,7 +110,7 @@ def direction_deg(a: Array, b: Array) -> Array:
 
 
 class RecoveredCameras(Protocol):
-    """Mean over poses of the mean over their cameras; one person per sample, in the frame of a camera."""
+    """Base class: mean over poses of the mean over cameras; one person per sample, in the frame of a camera."""
 
     columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm")
     any_frame: ClassVar[bool] = True
@@ -146,7 +146,7 @@ class RecoveredCameras(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """One row per pose; columns ``camera/<name>`` hold the cameras' values, other columns those of `further`.
+        """Compute one record per pose. Column ``camera/<name>`` is the value of that camera (`camera_values`).
 
         Raises:
             InputError: see `collect_rigs`.

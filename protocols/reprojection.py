@@ -39,11 +39,11 @@ _SHARES = {"median": 0.5, "p90": 0.9}
 
 
 class Reprojection(Protocol):
-    """Mean distance in pixels between projected and 2D people, over all pairs.
+    """Reprojection error: mean distance between projected people and 2D people, over all pairs, pixels.
 
     Args:
         judged: "seen": the views of the input; "held_out": all other views of the data set.
-        against: "detected": 2D points of the input; "annotated": those of the truth.
+        against: "detected": 2D points of the input; "annotated": 2D points of the ground truth.
         cap_px: largest mean distance of a pair.
         report: number over the pairs: their mean, their median, or their 90th percentile ("p90").
 
@@ -120,7 +120,7 @@ class Reprojection(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Number over pairs under each row of ``multiplicity``, (R,)."""
+        """Mean, median or 90th percentile over pairs (R,), for each row of ``multiplicity``."""
         distances_px = table["error"].to_numpy(dtype=np.float64)
         if self.report == "mean":
             return bootstrap.ratio(distances_px, codes, multiplicity)
@@ -149,9 +149,9 @@ class Reprojection(Protocol):
     def _of_view(
         self, joints_mm: Array, sample: Index, points: ViewPoints, truth: TruthTable, view: int
     ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-        """Pairs and missing 2D people of a view; and which predicted people are in its image at least in part.
+        """Pairs and missing 2D people of a view, and a mask of the predicted people with a joint in its image.
 
-        Columns: row (of the predicted person, -1), sample, view, error, and a column per joint.
+        Columns: row (index of the predicted person, -1 for a missing one), sample, view, error, and one per joint.
         """
         seen_by = truth.seen_by
         assert seen_by is not None
@@ -173,7 +173,7 @@ class Reprojection(Protocol):
 
     @staticmethod
     def _named(rows: pd.DataFrame, person: NDArray[np.int32], truth: TruthTable, skeleton: Skeleton) -> pd.DataFrame:
-        """Records with the columns that every protocol has, from places of samples, people and views."""
+        """Add the columns that every protocol has: names instead of indices of samples, people and views."""
         assert truth.groups is not None
         sample, row = rows["sample"].to_numpy(dtype=np.int64), rows["row"].to_numpy(dtype=np.int64)
         view = rows["view"].to_numpy(dtype=np.int64)
@@ -195,6 +195,6 @@ class Reprojection(Protocol):
 
 
 def _in_image(projected_px: Array, seen_by: SeenBy, view: int, sample: Index) -> NDArray[np.bool_]:
-    """(N,) whether any joint lies in the image."""
+    """Mask (N,) of the people with a joint in the image."""
     inside = (projected_px >= 0) & (projected_px < seen_by.sizes_px(view, sample)[:, None])
     return np.asarray(inside.all(axis=-1).any(axis=-1))

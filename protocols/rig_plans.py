@@ -79,7 +79,7 @@ def plan_rigs(truth: TruthTable, table: PoseTable) -> list[RigPlan]:
 
 
 def _distinct(*values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of the first row of each set of equal rows, and the set of each row; NaN equals NaN."""
+    """Group equal rows (NaN equals NaN): index of the first row of each group, and group of each row."""
     flat = np.ascontiguousarray(np.concatenate([value.reshape(len(value), -1) for value in values], axis=1))
     as_bytes = flat.view(f"V{flat.itemsize * flat.shape[1]}").ravel()
     _, first, group = np.unique(as_bytes, return_index=True, return_inverse=True)
@@ -92,7 +92,7 @@ def centre_covariance(R: Array, t_mm: Array, covariance: Array) -> Array:
     Args:
         R: (V, 3, 3) rotations, world to camera.
         t_mm: (V, 3) translations, world to camera.
-        covariance: (V, 6, 6) of a rotation vector w and of t; the true rotation is ``exp(w) R``.
+        covariance: (V, 6, 6) covariances of a rotation vector w and of t; the true rotation is ``exp(w) R``.
 
     Example:
         >>> of_t = np.diag([0.0, 0, 0, 4, 0, 0])[None]  # 2 mm along the camera's own x axis
@@ -119,7 +119,7 @@ def _plan(
     place: Literal["median", "worst"],
     count: int,
 ) -> RigPlan:
-    """The plan of a rig, with the pose that has most known joints."""
+    """Draw the plan of a rig as data, with the pose that has the most predicted joints."""
     predicted = table.mapped(truth.skeleton.joints)[rigs.rows[members]].astype(np.float64)
     known = np.isfinite(predicted).all(axis=2) & np.isfinite(truth.joints_mm[rigs.poses[members]]).all(axis=2)
     best = int(np.argmax(known.sum(axis=1)))
@@ -140,7 +140,7 @@ def _plan(
     linear = (moved[-3:] - moved[-4]) / 1000  # v -> v @ linear
     scale = float(np.cbrt(np.linalg.det(linear)))
 
-    axes, turn = _from_above(true_R[sees])
+    axes, turn = from_above(true_R[sees])
     covariance = None
     if "camera_covariance" in table.columns:
         stated = table.columns["camera_covariance"][rigs.rows[row]].astype(np.float64)
@@ -182,10 +182,18 @@ def _plan(
     )
 
 
-def _from_above(R: Array) -> tuple[tuple[str, str], Array]:
-    """Names of the world's axes to the right and upwards on the plan; rows: these two and the vertical, upwards.
+def from_above(R: Array) -> tuple[tuple[str, str], Array]:
+    """Axes of the plan: names of its right and upward axes, and a matrix with rows right, up and vertical.
 
     The vertical is the axis nearest to the vertical of the images.
+
+    Args:
+        R: (V, 3, 3) rotations of the cameras, world to camera.
+
+    Example:
+        >>> level = np.array([[[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]])  # looks along y, z is up
+        >>> from_above(level)[0]
+        ('x', 'y')
     """
     up = -R[:, 1].mean(axis=0)
     vertical = int(np.abs(up).argmax())
@@ -202,7 +210,7 @@ def _on_plan(point: Array) -> PlanPoint:
 
 
 def _spread(covariance: Array) -> tuple[float, float, float] | None:
-    """xx, xy, yy; None if the matrix is not finite or not positive semidefinite."""
+    """Entries xx, xy, yy of a covariance; None if the matrix is not finite or not positive semidefinite."""
     if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance)[0] < -1e-9 * np.abs(covariance).max():
         return None
     xx, xy, yy = (float(f"{value:.6g}") for value in covariance[[0, 0, 1], [0, 1, 1]])

@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from poseboard.datasets.boxes import crop_boxes
-from poseboard.datasets.camera import Array
+from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import read_bytes, write_file
 from poseboard.datasets.sample import Dataset, Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols.condition import Condition
@@ -30,6 +30,12 @@ from poseboard.protocols.predictions import PoseTable, PredictionInfo
 LengthUnit = Literal["mm", "m"]
 _MM = {"mm": 1.0, "m": 1000.0}
 _REMEDY = "give a bbox_root_*_output.json as RootNet writes it"
+_NEAREST_MM, _FARTHEST_MM = 50.0, 1e6
+"""Bounds of the depth of a person."""
+_IN_BOX = 0.6
+"""Maximum distance of a root from the centre of its box, in sides: the root is in the box."""
+_LARGEST = 1e9
+"""Largest number of a field."""
 _SAME_BOX_PX = 1.0
 """Boxes that differ by less are the same: files round them."""
 
@@ -67,7 +73,7 @@ def length_unit(dataset: Dataset) -> LengthUnit:
 
 
 def camera_conditions(dataset: Dataset, split: str) -> list[Condition]:
-    """One condition per camera, because root files hold only predictions from one camera."""
+    """Conditions of root files: one per camera, because root files hold predictions from single cameras."""
     return [Condition(split=split, cameras=(camera,)) for camera in dataset.views]
 
 
@@ -119,7 +125,8 @@ def to_predictions(
         source: path of the file, for error messages.
 
     Raises:
-        InputError: the images have no ids, or an entry is of an image that the split does not have.
+        InputError: the images have no ids, an entry is of an image that the split does not have, or a root does not
+            project into its box.
     """
     image_id = _image_ids(dataset)
     of_image: dict[int, list[RootRecord]] = {}
@@ -131,7 +138,11 @@ def to_predictions(
         for key in keys:
             view = _view(dataset.sample(key), camera)
             number = None if view is None else image_id.image_id(key, camera)
-            poses.append(_in_order_of_boxes([] if number is None else of_image.get(number, []), view))
+            people = [] if number is None else of_image.get(number, [])
+            if view is not None:
+                for record in people:
+                    _check_projection(record, view.camera, f"{source}: image {number}")
+            poses.append(_in_order_of_boxes(people, view))
             unused -= {number}
         info = PredictionInfo(
             skeleton=ROOT.name,
@@ -150,7 +161,7 @@ def to_predictions(
 
 
 def processed_boxes(view: View) -> Array:
-    """(P, 4) x, y, width, height of the crops around the boxes of a view."""
+    """Boxes (P, 4) of the crops around the people of a view: x, y, width, height, pixels."""
     left_upper, right_lower = view.boxes_px[:, :2], view.boxes_px[:, 2:]
     return crop_boxes(np.concatenate([left_upper, right_lower - left_upper], axis=1), view.camera.size)
 
@@ -192,7 +203,7 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
             are raw.
     """
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise InputError(path, "there is no such file", _REMEDY) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -214,13 +225,19 @@ def _record(entry: Any, where: str, mm: float) -> RootRecord:
         raise InputError(f"{where}: image_id", "is not a whole number", _REMEDY)
     x, y, z = _numbers(entry["root_cam"], 3, f"{where}: root_cam")
     left, upper, width, height = _numbers(entry.get("bbox"), 4, f"{where}: bbox")
+    if min(width, height) <= 0:
+        raise InputError(f"{where}: bbox", f"is {width:g} x {height:g} px", "write x, y, width, height")
+    if abs(width - height) > _SAME_BOX_PX + 0.01 * max(width, height):
+        raise InputError(f"{where}: bbox", f"is {width:g} x {height:g} px, and not square: the box is raw", _REMEDY)
     (score,) = _numbers([entry.get("score", 1.0)], 1, f"{where}: score")
+    if not _NEAREST_MM < z * mm < _FARTHEST_MM:
+        raise InputError(f"{where}: root_cam", f"is {z * mm:.4g} mm in front of the camera", "check its unit and axes")
     return RootRecord(image_id, (x * mm, y * mm, z * mm), (left, upper, width, height), score)
 
 
 def _numbers(values: Any, count: int, where: str) -> list[float]:
     whole = isinstance(values, list) and len(values) == count
-    if not whole or any(type(value) not in (int, float) or not math.isfinite(value) for value in values):
+    if not whole or any(type(value) not in (int, float) or not abs(value) < _LARGEST for value in values):
         raise InputError(where, f"is not {count} finite numbers", _REMEDY)
     return [float(value) for value in values]
 
@@ -231,12 +248,21 @@ def _image_ids(dataset: Dataset) -> NumberedImages:
     return dataset
 
 
+def _check_projection(record: RootRecord, camera: Camera, where: str) -> None:
+    """Raise InputError if a root does not project into the box of its crop, in which the network predicted it."""
+    root, box = np.array(record.root_mm), np.array(record.box_xywh)
+    place = (camera.image(root[:2] / root[2]) - box[:2]) / box[2:]
+    if np.abs(place - 0.5).max() > _IN_BOX:
+        problem = f"projects to {place[0]:.2f} of the width and {place[1]:.2f} of the height of its bbox"
+        raise InputError(f"{where}: root_cam", problem, f"check both, and that they are of this image; {_REMEDY}")
+
+
 def _view(sample: Sample, camera: str) -> View | None:
     return next((view for view in sample.views if view.name == camera), None)
 
 
 def _in_order_of_boxes(people: Sequence[RootRecord], view: View | None) -> Poses:
-    """People in the order of the view's boxes, NaN for a box without a person; then people without a box."""
+    """Order people like the view's boxes (NaN for a box without a person), followed by people without a box."""
     boxes = np.empty((0, 4)) if view is None else processed_boxes(view)
     free, places, count = np.ones(len(boxes), dtype=np.bool_), [], len(boxes)
     for record in people:

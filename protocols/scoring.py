@@ -31,7 +31,7 @@ SEVERITY = "severity"
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of one method on one table.
+    """Scores of one method on one table, with the errors behind them.
 
     Args:
         scores: one score for each group of conditions that has predictions.
@@ -44,7 +44,7 @@ class Scored:
 
 
 def score(table: Table, predictions: Predictions, truth: TruthTable, resamples: int = bootstrap.RESAMPLES) -> Scored:
-    """Score one method on one table, as :func:`score_together` does for several."""
+    """Score one method on one table; see :func:`score_together`."""
     return score_together([table], predictions, truth, resamples)[0]
 
 
@@ -54,12 +54,12 @@ def score_together(
     truth: TruthTable,
     resamples: int = bootstrap.RESAMPLES,
 ) -> list[Scored]:
-    """Score one method on tables of equal `Table.basis`, whose people are matched once.
+    """Score one method on several tables with equal `Table.basis`. People are matched only once.
 
-    A number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
-    if there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score if it has
-    predictions with the columns that the protocol needs, under any of its conditions reduced to the row's inputs
-    (`Condition.shown`). Two groups in which a method uses equally many frames per rig have one score, in the first.
+    A score is the mean over training seeds. Its interval is over the evaluated groups (subject × sequence) and, with
+    several seeds, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score if any of its
+    conditions, reduced to the row's inputs (`Condition.reduced`), has predictions with the columns that the protocol
+    needs. If a method uses the same number of frames per rig in two groups, only the first group has a score.
 
     Args:
         tables: tables that share samples, conditions and protocol.
@@ -115,7 +115,10 @@ def score_together(
 def _answered_groups(
     table: Table, protocol: Protocol, predictions: Predictions, groups: Sequence[Sequence[Condition]]
 ) -> dict[int, dict[Condition, Mapping[int, PoseTable]]]:
-    """Place of a group of conditions -> its predictions by condition and seed; without groups that have no score."""
+    """Predictions of each group of conditions: index of the group -> condition -> seed -> predictions.
+
+    Groups without a score are left out.
+    """
     answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
     scored: set[tuple[Condition, ...]] = set()
     for number, ((group, perturbations), conditions) in enumerate(zip(table.all_groups, groups, strict=True)):
@@ -129,7 +132,7 @@ def _answered_groups(
 
 
 def _with_camera_curve(scores: list[Score], sizes: Mapping[int, int]) -> list[Score]:
-    """With a curve over the number of cameras, where a table's groups differ in it; ``sizes`` by group."""
+    """Add a curve over the number of cameras if the groups differ in it. ``sizes``: group -> number of cameras."""
     if len(set(sizes.values())) < 2 or len(scores) < 2:
         return scores
     sweep = Curve(
@@ -142,11 +145,11 @@ def _with_camera_curve(scores: list[Score], sizes: Mapping[int, int]) -> list[Sc
 
 
 def answers(protocol: Protocol, predictions: Predictions, offered: Condition) -> Mapping[int, PoseTable]:
-    """Predictions by seed of a table's condition, as far as a protocol can judge them; {} without any.
+    """Predictions, by seed, that a protocol can judge for a condition of a table; empty without any.
 
-    A protocol cannot judge predictions without the columns that it needs. A protocol of the world's frame cannot judge
-    methods without extrinsics. Of several predictions the most frames per rig come first; then those with a predicted
-    root, without a root and with the true root.
+    A protocol cannot judge predictions without the columns that it needs. A protocol in the world frame cannot judge
+    methods without extrinsics. Predictions with more frames per rig are preferred, then those with a predicted root,
+    without a root, and with the true root.
     """
     reduced = [condition for condition in predictions if condition.is_reduced(offered)]
     by_seed = predictions[max(reduced, key=_preference)] if reduced else {}
@@ -164,7 +167,7 @@ def _preference(condition: Condition) -> tuple[int, int, bool, bool]:
 
 
 def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> Condition:
-    """The condition, with as many frames per rig as the predictions use."""
+    """Copy of the condition with the number of frames per rig that the predictions use."""
     frames = max(table.info.condition.frames_per_rig for table in by_seed.values())
     return offered.model_copy(update={"frames_per_rig": frames})
 
@@ -172,7 +175,7 @@ def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> C
 def _signature(
     table: Table, protocol: Protocol, answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable
 ) -> Signature:
-    """The signature of a group: the measure of the protocol, the samples of the table and the input of the row."""
+    """Build the signature of a group from the protocol's measure, the table's samples and the row's input."""
     measure = protocol.measure(truth.skeleton)
     infos = [answer.info for by_seed in answered.values() for answer in by_seed.values()]
     shown = [info.condition for info in infos]
@@ -204,10 +207,10 @@ def _signature(
 
 
 def _trained_on(answered: Sequence[PoseTable]) -> tuple[str, ...] | None:
-    """The data sets that the weights of a row were trained on; None where that is the number's own, or none.
+    """Data sets on which the weights of a row were trained; None for the evaluated data set, or without training.
 
     Raises:
-        InputError: the files of one number say different things.
+        InputError: the predictions of one score state different data sets.
     """
     first = answered[0]
     for answer in answered:
@@ -224,7 +227,7 @@ def _errors(
     truth: TruthTable,
     chosen: TruthTable,
 ) -> list[dict[int, pd.DataFrame]]:
-    """Records of each protocol under all conditions of a group, by seed; the column ``cameras`` names their cameras."""
+    """Records of each protocol over all conditions of a group, by seed, with the column ``cameras`` of the input."""
     seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
@@ -250,7 +253,7 @@ def _errors(
 
 
 def _predicted_per_true(answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable) -> float | None:
-    """Predicted people per true person, over conditions and seeds and the samples that have one; None: none has."""
+    """Predicted people per true person, over conditions, seeds and samples with true people; None without any."""
     annotated = np.isfinite(truth.joints_mm).all(axis=2).any(axis=1)
     true = np.bincount(truth.place[annotated], minlength=len(truth.split_keys))
     if not true.any():
@@ -266,7 +269,7 @@ def _predicted_per_true(answered: Mapping[Condition, Mapping[int, PoseTable]], t
 def _over_cameras(
     protocol: Protocol, tables: Sequence[pd.DataFrame], answered: Mapping[Condition, object]
 ) -> list[float | None]:
-    """The number of each set of cameras, mean over seeds, in the order of ``answered``."""
+    """Score of each set of cameras, mean over seeds, in the order of ``answered``."""
     of_seeds = [protocol.by("cameras", rows) for rows in tables]
     labels = dict.fromkeys(", ".join(offered.cameras) for offered in answered)
     values = np.array([[np.nan if (one := of.get(label)) is None else one for label in labels] for of in of_seeds])
@@ -316,9 +319,9 @@ def widest(intervals: Sequence[tuple[float, float] | None]) -> tuple[float, floa
 
 
 def _of_sequences(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[list[NDArray[np.int64]], int]:
-    """`group_codes` of each of several tables, one numbering for all, and the number of groups in any of them.
+    """`group_codes` of several tables with common group numbers, and the number of groups.
 
-    Rows that are truth poses are the same in all of them, and so are their groups; predicted people are others in each.
+    If records are true poses, all tables have the same rows and groups. Predicted people differ between tables.
     """
     if protocol.records == "truth" or len(tables) == 1:
         codes, groups = group_codes(tables[0])
@@ -328,16 +331,16 @@ def _of_sequences(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[l
 
 
 def is_area(table: pd.DataFrame) -> bool:
-    """Whether the records are of several severities."""
+    """Whether the records have several severities, so that the score is an area under a curve."""
     return SEVERITY in table and bool(table[SEVERITY].notna().any())
 
 
 def estimate(
     protocol: Protocol, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Number of records under each row of ``multiplicity``, (R,); of several severities the area under their curve.
+    """Score (R,) of records for each row of ``multiplicity``; with several severities, the area under the curve.
 
-    The area is divided by the range of severities, so it is in the unit of the number. NaN if a severity has none.
+    The area is divided by the range of severities, so it has the unit of the score. NaN if a severity has no score.
     """
     if not is_area(table):
         return protocol.estimate(table, codes, multiplicity)
@@ -348,12 +351,12 @@ def estimate(
 
 
 def number(protocol: Protocol, table: pd.DataFrame) -> float | None:
-    """Number of the records of one seed; None if there is none, or none at some severity."""
+    """Score of the records of one seed; None without a score, or without one at some severity."""
     return number_or_none(estimate(protocol, table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
 
 
 def _breakdown(protocol: Protocol, table: pd.DataFrame) -> Breakdown:
-    """`Protocol.breakdown`; of several severities each entry is the area under its own curve."""
+    """Breakdown of the records; with several severities, each entry is the area under its curve."""
     if not is_area(table):
         return protocol.breakdown(table)
     levels = np.unique(table[SEVERITY])
@@ -367,7 +370,7 @@ def _breakdown(protocol: Protocol, table: pd.DataFrame) -> Breakdown:
 
 
 def _mean_height(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of values (S, R) over the range of the levels (S,), by the trapezoidal rule, (R,)."""
+    """Mean (R,) of values (S, R) over the range of the levels (S,), by the trapezoidal rule."""
     widths = np.diff(levels)[:, None]
     return np.asarray((widths * (values[1:] + values[:-1]) / 2).sum(axis=0) / (levels[-1] - levels[0]))
 
@@ -378,7 +381,7 @@ def seed_estimates(
     codes: Sequence[NDArray[np.integer]],
     multiplicity: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Mean of the number over seeds under each resample, (R,); seeds without a number are left out.
+    """Mean score over seeds in each resample, (R,); seeds without a score are left out.
 
     Args:
         protocol: protocol of the records.
@@ -451,12 +454,12 @@ def _summary(
 
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
-    """Entry by entry, the mean over seeds of those that have a number."""
+    """Mean of each entry of several breakdowns over the seeds with a number."""
     return {kind: _mean_figures([breakdown[kind] for breakdown in breakdowns]) for kind in breakdowns[0]}
 
 
 def _mean_figures(of_seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Entry by entry, the mean over seeds of those that have a number."""
+    """Mean of each named number over the seeds that have it."""
 
     def mean(name: str) -> float | None:
         numbers = [value for figures in of_seeds if (value := figures[name]) is not None]
@@ -466,7 +469,7 @@ def _mean_figures(of_seeds: Sequence[Mapping[str, float | None]]) -> dict[str, f
 
 
 def check_origin(table: PoseTable, truth: TruthTable) -> None:
-    """InputError unless the predictions say that they are of this split, on this data or on data of equal content.
+    """Raise InputError if the predictions are of another split or of a data set with other content.
 
     Example:
         >>> check_origin(predictions.read(Path("mine.parquet")), truth)  # doctest: +SKIP

@@ -1,11 +1,11 @@
 """Base class of the protocols that compare one predicted person with one true person, joint by joint.
 
-Rules. Predictions are found by key. Joints are mapped by name, so a file in another joint set is scored if it has every
-joint that the table evaluates. A truth joint that is not annotated is not evaluated; a truth pose without any is no
-sample. A pose that lacks any evaluated joint is *missing*: it is counted in ``n_missing`` and left out of the mean,
-because a missing pose has no error in millimetres, and because the mean of its other joints would reward leaving out
-the hard ones. A method that misses poses has a number and no rank (:mod:`poseboard.protocols.comparison`). With PCK it
-has both, since missing joints count as wrong.
+Predictions are looked up by key. Joints are mapped by name, so a file with another joint set is scored if it has
+every evaluated joint. True joints without annotation are not evaluated; true poses without any annotated joint are
+ignored. A pose that lacks an evaluated joint is *missing*: it counts in ``n_missing`` and is left out of the mean. It
+has no error in millimetres, and the mean over its other joints would reward leaving out hard joints. A method that
+misses poses has a number but no rank (:mod:`poseboard.protocols.comparison`). With PCK it has both, because missing
+joints are wrong.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ JOINT_COLUMN = "joint/"
 
 
 class SinglePerson(Protocol):
-    """One person per sample, in the world frame unless a subclass declares ``any_frame``.
+    """Base class for one person per sample, in the world frame unless a subclass declares ``any_frame``.
 
     Args:
-        average: "frames": mean over all poses; "actions": mean of the actions' means, so that long actions weigh no
-            more than short ones. The two differ by up to a millimetre on Human3.6M. "worst_subject": the
-            mean of the subject with the worst one, the largest of errors; in breakdowns, of the worst subject within
-            each entry. A method that misses all poses of a subject has no such number. It is what was measured, without
-            an interval, and rows are not compared by it: the largest of several noisy means is too large, resampling
-            makes it larger once more, and how much of it is noise a few sequences per subject do not say. In
-            simulations of 20 subjects of three sequences, percentiles held the true largest mean in 0 to 85 % of cases,
-            and in 50 to 85 % once they were moved against the bias of resampling, which can move them off the number
-            itself.
+        average: "frames": mean over all poses. "actions": mean of the actions' means, so that long and short actions
+            have equal weight; on Human3.6M the two differ by up to 1 mm. "worst_subject": mean of the subject with the
+            worst mean; in breakdowns, of the worst subject within each entry. A method that misses all poses of a
+            subject has no such number. The worst subject's mean has no interval, and rows are not compared by it. The
+            largest of several noisy means is biased upwards, resampling adds the same bias again, and a few sequences
+            per subject are too few to estimate the bias. In simulations of 20 subjects with three sequences, percentile
+            intervals contained the true largest mean in 0 to 85 % of cases; bias-corrected intervals in 50 to 85 %, and
+            these need not contain the number itself.
         joints: names of the evaluated joints; None: all of the data set.
     """
 
@@ -58,10 +57,10 @@ class SinglePerson(Protocol):
 
     @abstractmethod
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """(N, J) distances in mm by the conventions of :mod:`poseboard.protocols.metrics`."""
+        """Joint errors (N, J), mm, by the conventions of :mod:`poseboard.protocols.metrics`."""
 
     def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
-        """(N, J, 3) of the named joints in the frame of row ``rows`` of ``pred``; here the world's."""
+        """True joints (N, J, 3), mm, in the frame of the predictions ``rows``: by default the world frame."""
         return truth.mapped(joints)
 
     def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
@@ -69,7 +68,7 @@ class SinglePerson(Protocol):
         return ()
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
-        """(N,) bool, whether each pose counts as missing."""
+        """Mask (N,) of the poses that count as missing."""
         return np.asarray(np.fmax.reduce(errors, axis=1) == np.inf)
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
@@ -93,7 +92,7 @@ class SinglePerson(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """One row per true pose; columns ``joint/<name>`` hold the distances."""
+        """Compute one record per true pose. Columns ``joint/<name>`` hold the joint errors."""
         rows = self._answers(pred, truth)
         joints = self.joints or truth.skeleton.joints
         # the root is needed even where it is not evaluated
@@ -122,7 +121,7 @@ class SinglePerson(Protocol):
         return table["action"] if self.average == "actions" else None
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
-        """95 % CI of :class:`Protocol`; None for the worst subject's mean."""
+        """95 % CI; None for the mean of the worst subject, see ``average``."""
         return None if self.average == "worst_subject" else super().interval(estimates)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:

@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, Field, StringConstraints
 
 from poseboard.datasets.errors import InputError, validated
+from poseboard.datasets.files import check_yaml, open_file, read_bytes
 from poseboard.protocols.records import Name, Record, ResultError, check_name
 
 FOLDER = "submissions"
@@ -76,7 +77,7 @@ class Verification(Record):
 
 @dataclass(frozen=True)
 class Submission:
-    """A card and its predictions files.
+    """A submission: its card and its predictions files.
 
     Args:
         folder: submissions/<name>.
@@ -97,7 +98,7 @@ class Submission:
         """SHA-256 of the names and bytes of the predictions files."""
         digest = hashlib.sha256()
         for path in self.files:
-            digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{path.name} {hashlib.sha256(read_bytes(path)).hexdigest()}\n".encode())
         return digest.hexdigest()
 
     @property
@@ -124,7 +125,7 @@ def read_card(path: Path) -> Card:
         'example'
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(CARD_BYTES + 1)
         text = content.decode()
     except OSError as error:
@@ -134,6 +135,7 @@ def read_card(path: Path) -> Card:
     if len(content) > CARD_BYTES:
         raise InputError(path, f"is larger than {CARD_BYTES} bytes", "shorten the card")
     try:
+        check_yaml(text)
         events = list(yaml.parse(text, yaml.SafeLoader))
         if any(isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) for event in events):
             raise InputError(path, "has YAML aliases or tags", "write plain texts and lists")
@@ -143,9 +145,9 @@ def read_card(path: Path) -> Card:
             raise
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(path, f"is not YAML{line}", "see docs/submissions.md for an example") from None
+        raise InputError(path, f"is not YAML{line}", "write the card like the example in docs/submissions.md") from None
     if not isinstance(values, dict):
-        raise InputError(path, "is not a list of fields", "see docs/submissions.md for an example")
+        raise InputError(path, "is not a list of fields", "write the card like the example in docs/submissions.md")
     unknown = [key for key in values if key not in Card.model_fields]
     if unknown:
         fields = ", ".join(Card.model_fields)
@@ -154,7 +156,7 @@ def read_card(path: Path) -> Card:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read one submission; the predictions files are listed, not read.
+    """Read the card of a submission and list its predictions files.
 
     Args:
         folder: submissions/<name>.

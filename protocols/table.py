@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import check_yaml, read_bytes
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.perturbation import Perturbation, PerturbationKind
@@ -66,7 +67,7 @@ Perturbations = tuple[Perturbation | None, ...]
 
 
 class Group(BaseModel):
-    """Conditions that together give one number of a table.
+    """Group of conditions that gives one number of a table.
 
     Example:
         >>> group = Group(cameras=("a", "b"), each=True, roots="all")
@@ -251,7 +252,7 @@ class Table(BaseModel):
 
     @property
     def all_groups(self) -> tuple[tuple[Group, Perturbations], ...]:
-        """Groups with their perturbations, one number each: none, then for each kind the severities and their area."""
+        """Groups with their perturbations, one number each: unperturbed, then each severity and area of each kind."""
         numbers: list[tuple[Group, Perturbations]] = [(group, (None,)) for group in self.groups]
         for kind, severities in self.perturbed.items():
             curve = tuple(Perturbation(kind=kind, severity=severity) for severity in severities)
@@ -323,8 +324,10 @@ def read_tables(path: Path) -> tuple[Table, ...]:
         InputError: the file cannot be read, or a field is wrong.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = read_bytes(path).decode()
+        check_yaml(text)
+        values = yaml.load(text, _LOADER)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
     if not isinstance(values, dict) or "numbers" not in values:
         table = _parse(values, str(path))
@@ -345,7 +348,7 @@ def read_tables(path: Path) -> tuple[Table, ...]:
 
 
 def _with_number(values: Mapping[str, Any], number: object, where: str) -> dict[str, Any]:
-    """The fields of one table: those of a file, and those of an entry of its ``numbers``.
+    """Combine the fields of a file with an entry of its ``numbers`` to the fields of one table.
 
     Example:
         >>> number = {"id": "ap025", "title": "AP at 25 mm", "parameters": {"within_mm": 25}}
@@ -363,7 +366,7 @@ def _with_number(values: Mapping[str, Any], number: object, where: str) -> dict[
 
 
 def _parse(values: object, where: str) -> Table:
-    """A table with checked parameters; InputError names ``where`` and the field."""
+    """Validate a table and its protocol parameters; InputError names ``where`` and the wrong field."""
     try:
         table = Table.model_validate(values)
     except ValidationError as error:

@@ -37,7 +37,7 @@ class WithoutTruth(Protocol):
 
     @property
     def points(self) -> PointsKind | None:
-        """2D detections: they say which joints could be triangulated."""
+        """Kind "detected": 2D detections determine which joints could be triangulated."""
         return "detected"
 
     def measure(self, skeleton: Skeleton) -> Measure:
@@ -73,7 +73,7 @@ class TrackedPeople(WithoutTruth):
 
     @abstractmethod
     def values(self, joints_mm: Array, frame: Index, person: Index, truth: TruthTable) -> dict[str, Array]:
-        """Columns of the records: ``error`` and further ones, each (N,).
+        """Compute columns (N,) of the records: ``error`` and further columns by name.
 
         Args:
             joints_mm: (N, J, 3) predicted people, in the joints of the detections; NaN = not predicted.
@@ -139,9 +139,9 @@ def track(joints_mm: Array, frame: Index) -> Index:
 
 
 def triangulable(points: ViewPoints, truth: TruthTable, pred: PoseTable) -> NDArray[np.int64]:
-    """Number of people whose joint is detected in two or more input views, (S, J) for each frame and joint.
+    """Number (S, J) of people in each frame with a joint that is detected in two or more input views.
 
-    Who is who in the views is not known. So it is the second largest of the views' numbers of people with the joint.
+    People are not associated across views. The number is therefore the second largest of the views' counts.
     """
     cameras = pred.info.condition.cameras
     counts = np.zeros((len(cameras), len(truth.split_keys), points.points_px.shape[1]), dtype=np.int64)
@@ -152,6 +152,6 @@ def triangulable(points: ViewPoints, truth: TruthTable, pred: PoseTable) -> NDAr
 
 
 def root_mean_square(squares: Array) -> float | None:
-    """Root of the mean of squares; None without a finite one."""
+    """Square root of the mean of the finite squares; None without a finite value."""
     finite = squares[np.isfinite(squares)]
     return number_or_none(float(np.sqrt(finite.mean()))) if finite.size else None

@@ -1,1 +1,1 @@
-"""Tables, plots and the leaderboard page; reads results/ only."""
+"""Tables, plots and pages of the leaderboard, made only from results/."""

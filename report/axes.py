@@ -1,8 +1,7 @@
-"""Axes: what varies among the numbers of a table, and the tables and plots of numbers that differ in nothing else.
+"""Axes along which scores of a table vary, such as the number of cameras, with their tables and plots.
 
-An axis is an entry of `AXES`: the fields of the signature that vary, the place of a number, and words for the page.
-Its section of the page, its tables and its plots follow from it. Numbers without a second one on an axis stand on
-the boards only.
+An axis is an entry of `AXES`: the varying fields of the signature, the position of a score, and texts for the page.
+Its page, tables and plots are generated from these. A score that is alone on an axis is only on the boards.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """What may vary among numbers that agree in everything else.
+    """Property that varies between scores of a table that are equal in all other facts.
 
     Args:
-        name: id of its section, and part of the names of its plots.
-        heading: of its section.
-        quantity: what varies, as the label of a plot.
-        ignored: fields of the signature that vary, each with the value that stands for all of them.
-        explain: paragraphs of its section, from its tables.
-        head: words for a number, for the head of its column.
-        place: where a number stands, for a plot with lines. None: numbers are not in an order.
-        base: whether a number is the one that others are multiples of. None: there is no such number.
-        title: which of several curves from one base a number is on; empty: there is one curve.
-        detail: a number in full, below the table.
-        terms: words that the tables use, each with its explanation.
-        groups: the boards of each table. None: boards of one table that agree in all but ``ignored``.
-        on_boards: whether a number is listed among the further metrics of its data set as well.
+        name: file name of the page, and part of the names of the plots.
+        heading: heading of the page.
+        quantity: name of the varying property, as the axis label of plots.
+        ignored: varying fields of the signature -> common value that replaces them.
+        explain: function from the tables to the paragraphs of the page.
+        head: function from a board to the head of its column.
+        place: function from a board to its position in a line plot; None: the values have no order.
+        base: function that tells whether a board is the base, of which other scores are multiples; None: no base.
+        title: function from a board to the name of its curve, if several curves share a base; empty: one curve.
+        detail: function from a board to its full description below the table.
+        terms: terms in the tables -> explanations.
+        groups: function that groups boards to tables; None: a table has boards that differ only in ``ignored``.
+        on_boards: function that tells whether a board is also listed among the further metrics of its data set.
     """
 
     name: str
@@ -57,11 +56,11 @@ class Axis:
     on_boards: Callable[[Board], bool] = field(default=lambda board: False)
 
     def without(self, signature: Signature) -> Signature:
-        """The signature, equal for all numbers that differ on this axis only."""
+        """Signature without the varying fields: equal for scores that differ only along this axis."""
         return signature.model_copy(update=dict(self.ignored))
 
     def tables(self, all_boards: Sequence[Board]) -> list[AxisTable]:
-        """The tables of this axis, in the order of the boards."""
+        """Tables of this axis, in the order of the boards."""
         groups = self._alike(all_boards) if self.groups is None else self.groups(all_boards)
         return [table for members in groups if (table := self._table(members)) is not None]
 
@@ -96,14 +95,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Numbers of a table along an axis: one curve for each method.
+    """Scores of a table along an axis: one curve per method.
 
     Args:
-        axis: what varies.
-        title: kind of the curve, where an axis has several from one base: "left right swap".
-        columns: a board for each place, in order.
-        base: the column that others are multiples of.
-        area: numbers that are the area under the curve.
+        axis: the axis.
+        title: kind of the curve if several curves share a base, such as "left right swap"; empty: one curve.
+        columns: one board per position, in order.
+        base: the column of which other scores are multiples; None: no base.
+        area: board with the area under the curve; None: no area.
     """
 
     axis: Axis
@@ -114,27 +113,26 @@ class Sweep:
 
     @property
     def boards(self) -> tuple[Board, ...]:
-        """The columns, and last the area."""
+        """All columns, and the area at the end."""
         return self.columns if self.area is None else (*self.columns, self.area)
 
     @cached_property
     def heads(self) -> tuple[str, ...]:
-        """Words for each of `boards`; the details where the short words are equal."""
+        """Column heads of `boards`; full descriptions if the short heads are not unique."""
         short = [self.axis.head(board) for board in self.columns]
         heads = short if len(set(short)) > 1 else [self.axis.detail(board) for board in self.columns]
         return tuple(heads) if self.area is None else (*heads, "area under the curve")
 
     @property
     def places(self) -> tuple[float, ...]:
-        """Where each of `columns` stands; empty for an axis without an order."""
+        """Position of each of `columns`; empty for an axis without an order."""
         return () if self.axis.place is None else tuple(self.axis.place(board) for board in self.columns)
 
     @cached_property
     def increases(self) -> dict[str, Increase]:
-        """Method -> how much larger its error is than in the base, as far as `compare` computed it, the least first.
+        """Method -> increase of its error over the base, as computed by the compare stage; smallest increase first.
 
-        Increases of other numbers than those on the boards are left out: a row was scored again since. Rows that are
-        not ranked in both come last.
+        Increases of outdated scores are skipped. Rows that are not ranked on both boards come last.
         """
         if self.base is None or len(self.columns) != 2 or (control := self.columns[1].control) is None:
             return {}
@@ -149,7 +147,7 @@ class Sweep:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """By increase, then best first in the area or the last column; with a base, those with a number in it."""
+        """Methods by increase, then by the area or the last column; with a base, only methods with a score in it."""
         from_last = (*((self.area,) if self.area else ()), *reversed(self.columns))
         names = dict.fromkeys([*self.increases, *(row.method for board in from_last for row in board.rows)])
         if self.base is None:
@@ -158,14 +156,14 @@ class Sweep:
         return tuple(name for name in names if self.base.row(name) and any(board.row(name) for board in rest))
 
     def growth(self, board: Board | None, method: str) -> float | None:
-        """A number as a multiple of that in the base; None unless both are complete."""
+        """Score of a method on a board as a multiple of its score in the base; None unless both are complete."""
         if board is None or self.base is None or board is self.base or self.increases:
             return None
         values = [row.over_all if (row := one.row(method)) else None for one in (board, self.base)]
         return values[0] / values[1] if values[0] is not None and values[1] else None
 
     def pairs(self, board: Board) -> dict[str, tuple[Score, Score]]:
-        """Method -> its score in the base and in ``board``, where both are complete."""
+        """Method -> scores in the base and in ``board``, for methods with complete scores in both."""
         complete = [
             {row.method: row.score for row in one.rows if row.score.complete} for one in (self.base, board) if one
         ]
@@ -174,9 +172,10 @@ class Sweep:
         }
 
     def curves(self) -> dict[str, Curve]:
-        """Method -> its number at each place, the mean where several numbers share a place.
+        """Method -> curve of its scores; several scores at one position are averaged.
 
-        Numbers with missing predictions are over other poses and are left out. Empty for fewer than two places.
+        Scores with missing predictions are skipped, because they are over other poses. Empty for fewer than two
+        positions.
         """
         places = sorted(set(self.places))
         if len(places) < 2:
@@ -198,18 +197,18 @@ class Sweep:
         return curves
 
     def intervals(self) -> dict[str, list[Range | None]]:
-        """95 % interval of each point of `curves`; None where there is none, or several numbers share the place."""
+        """Method -> 95 % interval of each point of `curves`; None: no interval, or several scores at the position."""
         return {name: [row.score.ci95 if row else None for row in rows] for name, rows in self._points().items()}
 
     def between_sets(self) -> dict[str, list[Range | None]]:
-        """From the best to the worst set of cameras of each point, where its number is over random sets; else None."""
+        """Method -> range from the best to the worst random set of cameras at each point of `curves`; None: no sets."""
         return {
             name: [(sets.lowest, sets.highest) if row and (sets := row.score.sets) else None for row in rows]
             for name, rows in self._points().items()
         }
 
     def _points(self) -> dict[str, list[Row | None]]:
-        """The complete row of each method behind each point of `curves`; None where there are several, or none."""
+        """Method -> complete row of each point of `curves`; None: several rows, or none."""
         boards = dict(zip(self.places, self.columns, strict=True))
         single = [boards[at] if self.places.count(at) == 1 else None for at in sorted(set(self.places))]
         rows = {name: [board.row(name) if board else None for board in single] for name in self.methods}
@@ -217,22 +216,22 @@ class Sweep:
 
     @property
     def over_sets(self) -> bool:
-        """Whether any number is over random sets of cameras."""
+        """Whether any score is a mean over random sets of cameras."""
         return any(row.score.sets for board in self.columns for row in board.rows)
 
     @property
     def bounds(self) -> dict[str, Row]:
-        """Rows with the true extrinsics and the weights of a row without them, by name; they are not on this axis."""
+        """Bounds by name: rows with true extrinsics and the weights of a row without extrinsics, beside this axis."""
         return {row.method: row for row in self.columns[-1].bounds} if self.base is None else {}
 
 
 class Column(NamedTuple):
-    """A column of an axis' table.
+    """Column of the table of an axis.
 
     Args:
-        head: its words.
-        note: small words below them.
-        board: its numbers; None: there are none.
+        head: head of the column.
+        note: small text below the head.
+        board: scores of the column; None: no scores.
     """
 
     head: str
@@ -242,11 +241,11 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class AxisTable:
-    """The sweeps of one table: numbers that agree in everything but the axis.
+    """Table of an axis: scores that differ only along the axis.
 
     Args:
-        axis: what varies.
-        sweeps: one, or one for each kind of curve, all from the same base.
+        axis: the axis.
+        sweeps: one sweep, or one per kind of curve, all with the same base.
     """
 
     axis: Axis
@@ -254,22 +253,22 @@ class AxisTable:
 
     @property
     def board(self) -> Board:
-        """The last board, for what is equal in all: data set, table, unit, direction."""
+        """Last board, for the facts that all boards share: data set, table, unit, direction."""
         return self.sweeps[0].columns[-1]
 
     @property
     def base(self) -> Board | None:
-        """The numbers that others are multiples of."""
+        """Board of which other scores are multiples; None: no base."""
         return self.sweeps[0].base
 
     @property
     def by_title(self) -> bool:
-        """Whether the table has a column for each kind of curve, and not for each place."""
+        """Whether the table has a column per kind of curve instead of a column per position."""
         return any(sweep.title for sweep in self.sweeps)
 
     @property
     def signature(self) -> Signature:
-        """Of the numbers, without what varies."""
+        """Signature of the scores without the varying fields."""
         return self.axis.without(self.board.signature)
 
     @property
@@ -279,17 +278,17 @@ class AxisTable:
 
     @property
     def details(self) -> str:
-        """Conditions that distinguish it from tables of the same name, and its id."""
+        """Conditions that distinguish this table from tables of the same name, and the table id."""
         return " · ".join([*conditions(self.signature), self.board.table])
 
     @property
     def boards(self) -> tuple[Board, ...]:
-        """The boards of all sweeps."""
+        """Boards of all sweeps."""
         return tuple({id(board): board for sweep in self.sweeps for board in sweep.boards}.values())
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its table: the base and the area of each kind of curve, or every place."""
+        """Columns of the table: the base and the area of each kind of curve, or all positions."""
         if not self.by_title:
             sweep = self.sweeps[0]
             return tuple(Column(head, "", board) for head, board in zip(sweep.heads, sweep.boards, strict=True))
@@ -298,7 +297,7 @@ class AxisTable:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """In the order of the sweep; of several sweeps, in that of the base."""
+        """Methods in the order of the only sweep, or in the order of the base."""
         swept = dict.fromkeys(name for sweep in self.sweeps for name in sweep.methods)
         if len(self.sweeps) == 1 or self.base is None:
             return tuple(swept)
@@ -306,22 +305,22 @@ class AxisTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes of the tables, where they are compared with a base."""
+        """Notes of the tables, if they are compared with a base."""
         return tuple(dict.fromkeys(note for board in reversed(self.boards) for note in board.notes if self.base))
 
     @property
     def people(self) -> int:
-        """The fewest people that an increase is over; 0 without increases."""
+        """Smallest number of people of any increase; 0 without increases."""
         return min((increase.n_people for increase in self.sweeps[0].increases.values()), default=0)
 
     @property
     def few(self) -> bool:
-        """Whether these are too few to tell an increase from none."""
+        """Whether the number of people is too small for any significant increase."""
         return bool(self.people) and few_groups(self.people)
 
 
 def not_on_boards(tables: Iterable[AxisTable], all_boards: Sequence[Board]) -> set[int]:
-    """Ids of the boards that stand in the section of an axis and not among the further metrics of a data set."""
+    """Python ids of boards that are listed only on the page of an axis, not among a data set's further metrics."""
     aside, withheld = set(), set()
     for table in tables:
         aside |= {id(board) for board in table.boards if not table.axis.on_boards(board)}
@@ -343,7 +342,7 @@ def _kind(board: Board) -> str:
 
 
 def _explain_robustness(tables: Sequence[AxisTable]) -> Iterable[str]:
-    """Also how many predictions the curves take: tables of several measures share those of equal conditions."""
+    """Paragraphs of the robustness page, with the number of predictions; tables share those of equal conditions."""
     poses: dict[tuple[object, ...], int] = {}
     for board in (board for table in tables for sweep in table.sweeps for board in sweep.columns):
         signature = board.signature
@@ -370,7 +369,7 @@ def _kinds(tables: Sequence[AxisTable]) -> Mapping[str, str]:
 
 
 def _with_controls(all_boards: Sequence[Board]) -> Iterable[Sequence[Board]]:
-    """Boards with the board of their control, of which `compare` computed an increase."""
+    """Pairs of a control's board and a board, for which the compare stage computed an increase."""
     for board in all_boards:
         control = next((other for other in all_boards if _is_control(other, board)), None)
         if control is not None and Sweep(SPLIT, "", (control, board), control).increases:
@@ -378,7 +377,7 @@ def _with_controls(all_boards: Sequence[Board]) -> Iterable[Sequence[Board]]:
 
 
 def _is_control(control: Board, board: Board) -> bool:
-    """Whether ``board`` names the table of ``control``, and all else in their signatures is equal."""
+    """Whether ``board`` names the table of ``control``, and their signatures are otherwise equal."""
     if board.control is None or (*control.data_key, control.table) != (*board.data_key, board.control.control):
         return False
     return control.signature == board.signature.in_split(control.signature.split)
@@ -448,8 +447,8 @@ TRAINING = Axis(
     base=lambda board: board.signature.trained_on is None,
 )
 SPLIT = Axis(
-    "controls",
-    "Against a control",
+    "rigs",
+    "Unseen rigs",
     "split",
     {},
     explain=_explain_controls,
@@ -459,4 +458,4 @@ SPLIT = Axis(
     on_boards=lambda board: board.control is not None,
 )
 AXES = (CAMERAS, FRAMES, SEVERITY, TRAINING, SPLIT)
-"""In the order of their sections."""
+"""In the order of their pages."""

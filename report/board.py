@@ -1,13 +1,14 @@
-"""Boards: one table on one data set with its rows in order, computed from the results for the templates.
+"""Boards: the ordered rows of one table on one data set, computed from the results for the templates.
 
-Complete rows that are not bounds come first, by rank. Below them stand rows with missing predictions, then bounds: both
-have a number, no rank and no mark.
+Complete rows come first, by rank. Rows with missing predictions follow, and then bounds; both have a score, but no rank
+and no mark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import floor, log10
 from typing import NamedTuple
 
@@ -25,19 +26,19 @@ from poseboard.protocols.records import (
 )
 from poseboard.report.formatting import signed
 from poseboard.report.results import Results, table_key
-from poseboard.report.wording import WITHHELD, camera_count, conditions, measure, metric_label
+from poseboard.report.wording import WITHHELD, camera_count, conditions, kinds_of_inputs, measure, metric_label
 
 
 @dataclass(frozen=True)
 class ValueAxis:
-    """The common axis of the intervals of a column."""
+    """Common axis of the interval plots in a column."""
 
     low: float
     high: float
 
     @classmethod
     def around(cls, values: Iterable[float]) -> ValueAxis | None:
-        """The smallest axis with round ends that contains all values; None without values."""
+        """Smallest axis with round ends that contains all values; None without values."""
         finite = [value for value in values if np.isfinite(value)]
         if not finite:
             return None
@@ -48,13 +49,13 @@ class ValueAxis:
         return cls(np.floor(low / step) * step, np.ceil(high / step) * step + (step if low == high else 0.0))
 
     def place(self, value: float) -> str:
-        """Position of a value, per cent of the width from the left end."""
+        """Position of a value in percent of the width, from the left end."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method in one table."""
+    """Row of a board: a method in one table."""
 
     file: ScoreFile
     score: Score
@@ -77,37 +78,50 @@ class Row:
 
     @property
     def ranked(self) -> bool:
-        """Whether it has a place: its number is over all poses, and it is not a bound."""
+        """Whether the row has a rank: its score covers all poses, and it is not a bound."""
         return self.score.complete and not self.file.bound
 
     @property
     def over_all(self) -> float | None:
-        """Its number where that is over all poses, for plots and ratios; None otherwise."""
+        """Score for plots and ratios; None if it does not cover all poses."""
         return self.score.value if self.score.complete else None
 
     @property
     def of_one_training(self) -> bool:
-        """Whether the number is of a single training."""
+        """Whether the score is from a single training."""
         return trained(self.file) and len(self.score.seeds) == 1
 
     @property
     def between(self) -> float | None:
-        """Standard deviation between seeds; None for one seed."""
+        """Standard deviation between seeds, in the unit of the score; None for one seed."""
         values = [seed.value for seed in self.score.seeds if seed.value is not None]
         return Spread.of(values, 1).sd if len(values) > 1 else None
 
     @property
+    def traits(self) -> dict[str, str]:
+        """Traits by which readers filter the rows of a table: name -> values, separated by "; "."""
+        file, weights = self.file, self.file.provenance.weights
+        if weights and weights.origin == "imported":
+            origin = "imported"
+        elif trained(file):
+            origin = "trained here"
+        else:
+            origin = "no training" if file.source == "pipeline" else "not stated"
+        source = self.badge or "reproduced here"
+        return {"inputs": "; ".join(kinds_of_inputs(file.inputs)), "weights": origin, "source": source}
+
+    @property
     def answers(self) -> int:
-        """Number of poses to predict, over all seeds."""
+        """Number of poses to predict, summed over seeds."""
         return self.score.n_samples * max(len(self.score.seeds), 1)
 
 
 class Caveat(NamedTuple):
-    """That some boards have too few groups for any significant difference.
+    """Caveat: these boards have too few groups for any difference to be significant.
 
     Args:
-        boards: with equal numbers of samples and groups, and the same notes.
-        notes: of theirs that no earlier caveat says.
+        boards: boards with equal numbers of samples and groups, and equal notes.
+        notes: notes of the boards, without those of earlier caveats.
     """
 
     boards: tuple[Board, ...]
@@ -116,7 +130,7 @@ class Caveat(NamedTuple):
 
 @dataclass(frozen=True)
 class Board:
-    """One table on one data set; all rows have the same signature."""
+    """Board: one table on one data set, with rows of equal signature."""
 
     dataset: str
     synthetic: bool
@@ -135,112 +149,136 @@ class Board:
     bounds: tuple[Row, ...] = ()
     """Where extrinsics are withheld: rows with the true extrinsics and the weights of one of these rows; unranked."""
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Name of the measure: "MPJPE, root-relative"."""
+        """Name of the measure, such as "MPJPE, root-relative"."""
         return measure(self.signature)
 
-    @property
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Facts of the common signature (`Signature.facts`)."""
+        return self.signature.facts
+
+    @cached_property
     def details(self) -> str:
-        """Conditions that distinguish it from tables of the same name, and its id: "every 64th frame · T5"."""
+        """Conditions that distinguish boards of the same name, and the table id: "every 64th frame · T5"."""
         return " · ".join([*conditions(self.signature), self.table])
 
-    @property
+    @cached_property
     def details_under_heading(self) -> str:
-        """`details` but for that extrinsics are withheld, where the heading above the table says it."""
+        """`details` without the note on withheld extrinsics, which the heading above the table has."""
         return " · ".join([*(words for words in conditions(self.signature) if words != WITHHELD), self.table])
+
+    @cached_property
+    def label_in_cells(self) -> str:
+        """Name, details and unit, for cells on a narrow screen, where the heads of columns are not shown."""
+        details = self.details_under_heading
+        return f"{self.name}{'' if details == self.table else f', {details}'}, {self.unit}"
 
     @property
     def metric(self) -> str:
-        """The metric as papers write it."""
+        """Name of the metric as in papers."""
         return metric_label(self.signature)
 
-    @property
+    @cached_property
     def label(self) -> str:
-        """Name, conditions and id as plain text."""
+        """Name, conditions and table id as plain text."""
         return ", ".join([self.name, *conditions(self.signature)]) + f" ({self.table})"
 
     @property
     def unit_label(self) -> str:
-        """The unit and the caveats, for the labels of plots, because plots are also used without the page."""
+        """Unit and caveats for the axis labels of plots, which are also used without the page."""
         warnings = dict.fromkeys(row.file.warning for row in self.rows if row.file.warning)
         return ", ".join([self.unit, *(["synthetic world"] if self.synthetic else []), *warnings])
 
     @property
     def data_key(self) -> tuple[str, bool]:
-        """Data set, and whether it is synthetic; tables on a page never mix two of them."""
+        """Data set, and whether it is synthetic; a table on a page never mixes different keys."""
         return self.dataset, self.synthetic
 
     @property
     def from_one_camera(self) -> bool:
-        """Whether predictions are from each camera alone."""
+        """Whether each prediction has a single camera as input."""
         return self.signature.each_alone
 
     @property
     def calibration_free(self) -> bool:
-        """Whether its rows were not told where their cameras are."""
+        """Whether its rows have no extrinsics as input."""
         return self.signature.extrinsics == "withheld"
 
+    @cached_property
+    def _by_method(self) -> dict[str, Row]:
+        return {row.method: row for row in self.rows}
+
     def row(self, method: str) -> Row | None:
-        """The row of ``method``, or None."""
-        return next((row for row in self.rows if row.method == method), None)
+        """Row of ``method``; None: the board has none."""
+        return self._by_method.get(method)
 
     def row_or_bound(self, method: str) -> Row | None:
-        """The row of ``method``, which may be a bound, or None."""
-        return next((row for row in (*self.rows, *self.bounds) if row.method == method), None)
+        """Row of ``method``, bounds included; None: the board has none."""
+        return self.row(method) or next((row for row in self.bounds if row.method == method), None)
 
     def beyond_bound(self, row: Row) -> float | None:
-        """The error of a row as a multiple of that of the same weights with the true cameras; None where not known."""
+        """Error of a row as a multiple of the error of the same weights with true cameras; None: unknown."""
         for bound in self.bounds:
             if self.unit == "mm" and _same_weights(row.file, bound.file) and row.method != bound.method:
                 return row.over_all / bound.over_all if row.over_all and bound.over_all else None
         return None
 
-    @property
+    @cached_property
     def few(self) -> bool:
-        """Whether there are too few groups for any significant difference."""
+        """Whether the board has too few groups for any significant difference."""
         pairs = len(self.comparison.ranked_pairs) if self.comparison else 1
         return bool(self.rows) and few_groups(self.rows[0].score.n_groups, pairs)
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[Row, ...]:
-        """Rows with a place, best first."""
+        """Ranked rows, best first."""
         return tuple(row for row in self.rows if row.ranked)
 
-    @property
+    @cached_property
     def incomplete(self) -> tuple[Row, ...]:
-        """Rows whose number is not over all poses."""
+        """Rows whose score does not cover all poses."""
         return tuple(row for row in self.rows if row.score.n_left_out)
 
     def is_bound(self, method: str) -> bool:
-        """Whether ``method`` is a bound here: shown, and never ranked."""
+        """Whether ``method`` is a bound on this board, which is listed but never ranked."""
         row = self.row(method)
         return row.file.bound if row is not None else any(row.method == method for row in self.bounds)
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """Notes of the table."""
         return tuple(dict.fromkeys(note for row in self.rows for note in row.score.notes))
 
+    @property
+    def compares(self) -> bool:
+        """Whether the board has paired differences."""
+        return self.comparison is not None and bool(self.comparison.pairs)
+
     def pair(self, a: str, b: str) -> tuple[float, tuple[float, float]] | None:
-        """Mean of (a − b) and its interval; None if the two were not compared."""
+        """Mean difference a − b and its 95 % interval, in the unit of the board; None if not compared."""
         paired = self.compared(a, b)
         if paired is None:
             return None
         low, high = paired.ci95
         return (paired.difference, (low, high)) if paired.a == a else (-paired.difference, (-high, -low))
 
-    def compared(self, a: str, b: str) -> PairedDifference | None:
-        """The stored comparison of the pair, in either order."""
+    @cached_property
+    def _by_pair(self) -> dict[tuple[str, str], PairedDifference]:
         pairs = self.comparison.pairs if self.comparison else []
-        return next((pair for pair in pairs if {pair.a, pair.b} == {a, b}), None)
+        return {names: pair for pair in pairs for names in ((pair.a, pair.b), (pair.b, pair.a))}
+
+    def compared(self, a: str, b: str) -> PairedDifference | None:
+        """Stored comparison of two methods, in either order; None if not compared."""
+        return self._by_pair.get((a, b))
 
     def verdict(self, a: str, b: str) -> str:
         """Whether ``a`` is significantly better than ``b``.
 
         Returns:
-            "better" or "worse" for a significant difference (all pairs of the table considered), "open" for another
-            one, "" if the two were not compared.
+            "better" or "worse" for a significant difference (corrected for all pairs of the table), "open" for a
+            difference that is not significant, "" if the two were not compared.
         """
         if (paired := self.compared(a, b)) is None:
             return ""
@@ -249,10 +287,10 @@ class Board:
         lower = (paired.difference < 0) == (paired.a == a)
         return "better" if lower == self.lower_is_better else "worse"
 
-    @property
+    @cached_property
     def decided(self) -> tuple[Row, tuple[Row, ...]] | None:
-        """The best ranked row that is significantly better than others, and these, best first; None without any."""
-        for row in self.ranked:
+        """Best ranked row that is significantly better than others, and these others, best first; None: no such row."""
+        for row in self.ranked if self._by_pair else ():
             beaten = tuple(other for other in self.ranked if self.verdict(row.method, other.method) == "better")
             if beaten:
                 return row, beaten
@@ -260,10 +298,7 @@ class Board:
 
     @property
     def finding(self) -> str:
-        """A sentence: which row is significantly better than which, by how much; or that nothing is decided, and why.
-
-        Only ranked rows are named.
-        """
+        """Sentence on the significant differences between ranked rows, or on why there are none."""
         if self.decided is None:
             return f"Nothing is decided by {self.label}: {self._undecided}."
         row, beaten = self.decided
@@ -286,7 +321,7 @@ class Board:
 
     @property
     def _undecided(self) -> str:
-        """Why no difference is significant."""
+        """Reason why no difference is significant."""
         if len(self.ranked) < 2:
             return "fewer than two rows are ranked"
         if self.comparison is None:
@@ -302,7 +337,7 @@ class Board:
 
 
 def finding(columns: Sequence[Board]) -> str:
-    """The finding of the first of several boards that has one; a sentence that nothing is decided without any."""
+    """Finding of the first board with a significant difference, or a sentence that there is none."""
     first = next((board for board in columns if board.decided), None)
     if first is not None or len(columns) == 1:
         return (first or columns[0]).finding
@@ -310,14 +345,14 @@ def finding(columns: Sequence[Board]) -> str:
 
 
 def _place(file: ScoreFile, score: Score, rank: Rank | None) -> tuple[bool, bool, bool, float, float, str]:
-    """Sort key of a row: ranked ones, incomplete ones, those without a number, bounds."""
+    """Sort key of a row: ranked rows, incomplete rows, rows without a score, bounds."""
     value = 0.0 if score.value is None else score.value if score.lower_is_better else -score.value
     place = 0.0 if rank is None else float(rank.rank)
     return file.bound, score.value is None, score.n_left_out > 0, place, value, file.method
 
 
 def _settled(board: Board) -> Board:
-    """A board with places and its bold row."""
+    """Board with ranks and its bold row set."""
     places_of = {row.method: k for k, row in enumerate(board.ranked, 1)}
     best = board.ranked[:2]
     decided = len(best) > 1 and board.verdict(best[0].method, best[1].method) == "better"
@@ -336,13 +371,13 @@ def _settled(board: Board) -> Board:
 
 
 def _spread(score: Score, reference: Score | None) -> Spread | None:
-    """Variation between trainings of a row with one seed, from ``reference``, the same row with several seeds."""
+    """Spread between trainings of a row with one seed, taken from ``reference``, the same row with several seeds."""
     values = [seed.value for seed in reference.seeds if seed.value is not None] if reference else []
     return Spread.of(values, 1) if len(score.seeds) == 1 and len(values) > 1 else None
 
 
 def boards(results: Results) -> list[Board]:
-    """All boards of all data sets; of one table first the signature with most methods, then with most cameras."""
+    """Boards of all data sets; boards of one table are sorted by number of methods, then by number of cameras."""
     groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
     for entry in results.entries:
         for score in entry.scores.scores:
@@ -422,7 +457,7 @@ def boards(results: Results) -> list[Board]:
 
 
 def _bounds(board: Board, all_boards: Sequence[Board]) -> tuple[Row, ...]:
-    """Rows of the same table with the true extrinsics and the weights of a row of this one, which has none."""
+    """Bounds of a board without extrinsics: rows of the same table with true extrinsics and the weights of its rows."""
     if not board.calibration_free:
         return ()
     told = str(board.signature.model_copy(update={"extrinsics": "given", "frames_per_rig": 1}))
@@ -442,7 +477,7 @@ def _same_weights(a: ScoreFile, b: ScoreFile) -> bool:
 
 
 def usual_boards(all_boards: Sequence[Board]) -> Iterator[Board]:
-    """Boards of usual numbers; of a data set on which all weights are of others, these are the usual ones."""
+    """Boards with a usual signature; if a data set has only weights of other data sets, these count as usual."""
     own = {board.data_key for board in all_boards if board.signature.usual}
     for board in all_boards:
         signature = board.signature
@@ -453,9 +488,9 @@ def usual_boards(all_boards: Sequence[Board]) -> Iterator[Board]:
 
 
 def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
-    """The columns of each data set's main board: its headline tables, or its first table without any.
+    """Columns of each data set's main board: its headline tables, or its first table if it has none.
 
-    Weights of other data sets are on it only where no row is trained on the data set itself.
+    Weights of other data sets are included only if no row is trained on the data set itself.
     """
     by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
     for board in usual_boards(all_boards):
@@ -466,8 +501,33 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
     }
 
 
+def column_ids(boards: Iterable[Board]) -> list[str]:
+    """Names of columns in links: the ids of their tables, and for further columns of a table also their place.
+
+    Example:
+        >>> column_ids([])
+        []
+    """
+    ids: list[str] = []
+    counts: dict[str, int] = {}
+    for board in boards:
+        counts[board.table] = counts.get(board.table, 0) + 1
+        ids.append(board.table if counts[board.table] == 1 else f"{board.table}-{counts[board.table]}")
+    return ids
+
+
+def traits_of(boards: Iterable[Board], method: str) -> dict[str, str]:
+    """`Row.traits` of a method on the first board that has it."""
+    return next((row.traits for board in boards if (row := board.row_or_bound(method))), {})
+
+
+def badge_of(boards: Iterable[Board], method: str) -> str:
+    """`Row.badge` of a method; empty: no board has a badge."""
+    return next((row.badge for board in boards if (row := board.row(method)) and row.badge), "")
+
+
 def caveats(boards: Iterable[Board]) -> list[Caveat]:
-    """Caveats of those of the boards that have too few groups; no note is said twice."""
+    """Caveats of the boards with too few groups, without repeated notes."""
     alike: dict[tuple[object, ...], list[Board]] = {}
     for board in boards:
         if board.few:

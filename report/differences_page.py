@@ -1,4 +1,4 @@
-"""The page of `poseboard compare --html`: one file without scripts and external requests."""
+"""Page of `poseboard compare --html`: one file without scripts and external requests."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from poseboard.report.formatting import number, signed
+from poseboard.report.formatting import number, signed, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def differences_page(context: Mapping[str, Any]) -> bytes:
-    """Render the page.
+    """Render the page of a comparison as HTML.
 
     Args:
-        context: ``a`` and ``b``, the names of the results; ``verdict``, a sentence or empty; ``differences``, the
-            fields of `Differences`, with the ``input`` of each table in words, or None; and then ``folders``, the
-            fields of `FolderChanges` with ``is_equal`` and the ``grouped`` changes.
+        context: variables of the template. ``a`` and ``b``: names of the results. ``verdict``: a sentence or empty.
+            ``differences``: fields of `Differences`, with the ``input`` of each table in words, or None for two
+            folders. ``folders``: for two folders, fields of `FolderChanges` with ``is_equal`` and ``grouped`` changes.
 
     Example:
         >>> names = {"a": "before", "b": "after", "verdict": ""}
@@ -31,6 +31,7 @@ def differences_page(context: Mapping[str, Any]) -> bytes:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

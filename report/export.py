@@ -1,4 +1,4 @@
-"""The boards as data: ``leaderboard.json`` and ``leaderboard.csv``."""
+"""Export of the boards as ``leaderboard.json`` and ``leaderboard.csv``."""
 
 from __future__ import annotations
 
@@ -6,34 +6,60 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 from poseboard.protocols.records import ScoreFile
 from poseboard.report.board import Board, Row
 from poseboard.report.formatting import number
+from poseboard.report.inference_cost import inference
 from poseboard.report.page import PageFiles, Site
 from poseboard.report.results import Results
 from poseboard.report.training_cost import cost
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def export(site: Site) -> PageFiles:
-    """One entry per row of each board."""
-    entries = [_entry(site.results, board, row) for board in site.boards for row in board.rows]
+    """Files ``leaderboard.json`` and ``leaderboard.csv``, with one line per row of each board, generated lazily."""
     files = PageFiles()
-    text = json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files.add("leaderboard.json", text.encode())
-    files.add("leaderboard.csv", _csv(entries).encode())
+    files.add("leaderboard.json", lambda file: _write_json(_entries(site), file))
+    files.add("leaderboard.csv", lambda file: _write_csv(_entries(site), file))
     return files
 
 
-def _entry(results: Results, board: Board, row: Row) -> dict[str, Any]:
+def _entries(site: Site) -> Iterator[dict[str, Any]]:
+    costs: dict[tuple[str, str], dict[str, Any]] = {}
+    for board in site.boards:
+        signature = str(board.signature)
+        for row in board.rows:
+            key = board.dataset, row.method
+            if key not in costs:
+                costs[key] = _costs(site.results, *key)
+            yield _entry(site.results.profile, board, row) | costs[key] | {"signature": signature}
+
+
+def _costs(results: Results, dataset: str, method: str) -> dict[str, Any]:
+    """Costs of a row's training and predictions."""
+    spent, found = cost(results.training, dataset, method), inference(results, dataset, method)
+    predicting = found.cost if found else None
+    return {
+        "training_s": spent.own_s,
+        "training_with_start_s": spent.total_s,
+        "training_measure": spent.measure,
+        "parameters": spent.parameters,
+        "prediction_ms": predicting.ms_batch if predicting else None,
+        "prediction_memory_mib": predicting.memory_mib if predicting else None,
+        "prediction_gflops": predicting.gflops if predicting else None,
+    }
+
+
+def _entry(profile: str, board: Board, row: Row) -> dict[str, Any]:
     score, file = row.score, row.file
-    spent = cost(results.training, board.dataset, row.method)
     return {
         "dataset": board.dataset,
         "synthetic": board.synthetic,
-        "profile": results.profile,
+        "profile": profile,
         "warning": file.warning,
         "table": board.table,
         "title": score.title,
@@ -58,11 +84,6 @@ def _entry(results: Results, board: Board, row: Row) -> dict[str, Any]:
         "secondary": "; ".join(f"{name}: {number(figure, '')}" for name, figure in score.secondary.items()),
         "counted": score.counted,
         "n_groups": score.n_groups,
-        "training_s": spent.own_s,
-        "training_with_start_s": spent.total_s,
-        "training_measure": spent.measure,
-        "parameters": spent.parameters,
-        "signature": str(score.signature),
         "git_commit": _commit(file),
         "created": file.provenance.created,
     }
@@ -73,25 +94,38 @@ def _commit(file: ScoreFile) -> str | None:
     return commit if commit is None else commit + ("+dirty" if file.provenance.git_dirty else "")
 
 
-def _csv(entries: Sequence[Mapping[str, Any]]) -> str:
-    buffer = io.StringIO()
-    if entries:
-        writer = csv.DictWriter(buffer, list(entries[0]), lineterminator="\n")
-        writer.writeheader()
-        for entry in entries:
-            writer.writerow(
-                {name: spreadsheet_cell(value) if isinstance(value, str) else value for name, value in entry.items()}
-            )
-    return buffer.getvalue()
+def _write_json(entries: Iterable[Mapping[str, Any]], file: BinaryIO) -> None:
+    start = "["
+    for entry in entries:
+        file.write(f"{start}\n{json.dumps(entry, ensure_ascii=False, allow_nan=False)}".encode())
+        start = ","
+    file.write(b"[]\n" if start == "[" else b"\n]\n")
+
+
+def _write_csv(entries: Iterable[Mapping[str, Any]], file: BinaryIO) -> None:
+    file.writelines(line.encode() for line in csv_lines(entries))
+
+
+def csv_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines of a CSV file with a header, from entries with equal keys; no lines without entries."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    for place, entry in enumerate(entries):
+        if place == 0:
+            writer.writerow(entry)
+        writer.writerow([spreadsheet_cell(value) if isinstance(value, str) else value for value in entry.values()])
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text without control characters, and with an apostrophe where a spreadsheet would evaluate it.
+    """Remove control characters from a text, and add an apostrophe if a spreadsheet would evaluate it.
 
     Example:
         >>> spreadsheet_cell("=1+1"), spreadsheet_cell("dlt")
         ("'=1+1", 'dlt')
     """
     # A carriage return or another control character may start a row where the writer does not quote it.
-    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
+    plain = text if text.isprintable() else _CONTROL.sub(" ", text)
     return f"'{plain}" if plain.lstrip()[:1] in tuple("=+-@") else plain

@@ -1,62 +1,116 @@
-"""The content of a method's page."""
+"""Page of each row: its method, scores, training, pictures and options."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from PIL import Image
-
-from poseboard.protocols.records import COVERAGE, DrawnPicture, RigPlan, ScoreFile
+from poseboard.protocols.records import (
+    COVERAGE,
+    DrawnPicture,
+    PublishedRow,
+    PublishedTable,
+    RigPlan,
+    ScoreFile,
+    TrainingFile,
+)
+from poseboard.protocols.submissions import Submission
 from poseboard.report import plots
-from poseboard.report.board import Board, Row, main_boards
+from poseboard.report.board import Board, Row
 from poseboard.report.drawing import cameras, charts
-from poseboard.report.examples import Example, overlay, pick_examples
+from poseboard.report.examples import PLACES, Example, overlay
 from poseboard.report.formatting import file_name
-from poseboard.report.page import PageFiles, Picture, Plot, Site
-from poseboard.report.readme import read_readme
+from poseboard.report.frames_page import address, image_names
+from poseboard.report.page import Page, PageFiles, Picture, Plot, Site
+from poseboard.report.readme import Readme
 from poseboard.report.results import Entry
 from poseboard.report.wording import inputs_in_words
 
 MOST_LISTED = 6
 """Maximum number of values on one data set that are listed without folding some of them."""
-_JPEG: dict[str, Any] = {"quality": 90, "subsampling": 0}
 
 
-def method_context(site: Site, name: str, files: PageFiles) -> dict[str, Any]:
-    """Variables of the template ``method.html.j2``; plots and pictures are added to ``files``."""
+Numbers = list[tuple[Board, Row]]
+"""Values of a row, each with its board."""
+Breakdowns = list[tuple[Board, str, list[tuple[str, float | None]]]]
+"""Values of a row by action, joint, …, each with its board and kind."""
+
+
+@dataclass(frozen=True, eq=False)
+class MethodContext:
+    """Variables of ``method.html.j2``."""
+
+    name: str
+    files: list[ScoreFile]
+    readme: Readme | None
+    base: str
+    """Row with the default options of the method."""
+    submission: Submission | None
+    differs: dict[str, Any]
+    """Options that differ from those of ``base``."""
+    inputs: list[tuple[str, str]] | None
+    rows: Numbers
+    numbers: dict[tuple[str, bool], tuple[Numbers, Numbers]]
+    """By data set, the values that are listed, and the folded ones."""
+    beyond: bool
+    """Whether any value has the same weights with the true cameras as its bound."""
+    trainings: list[tuple[ScoreFile, TrainingFile | None, Plot | None]]
+    published: list[tuple[PublishedTable, PublishedRow]]
+    breakdowns: list[tuple[bool, Breakdowns]]
+    """Of the main boards (True) and of the other boards (False)."""
+    examples: list[tuple[ScoreFile, list[Example]]]
+    pictures: list[tuple[ScoreFile, DrawnPicture, Picture]]
+    rigs: list[tuple[ScoreFile, RigPlan, Plot]]
+    reliability: list[tuple[Board, Row, Plot]]
+    level: float = cameras.LEVEL
+
+
+def pages(site: Site) -> Iterator[Page]:
+    """Yield ``methods/<row>.html`` for each row with results."""
+    for name, path in site.method_pages.items():
+        yield Page(
+            path=path,
+            section="Methods",
+            title=name,
+            summary=f"All numbers of {name}, its predictions, its training and its provenance.",
+            template="method.html.j2",
+            context=partial(_context, site, name),
+        )
+
+
+def _context(site: Site, name: str, files: PageFiles) -> MethodContext:
     entries = [entry for entry in site.results.entries if entry.scores.method == name]
     scores = [entry.scores for entry in entries]
     rows = [(board, row) for board in site.boards if (row := board.row(name))]
     slug = file_name(name)
     folder = site.folders.get(name)
     base = folder.name if folder and folder.is_dir() else name
-    return {
-        "name": name,
-        "files": scores,
-        "readme": read_readme(folder / "README.md") if folder and folder.is_dir() else None,
-        "base": base,
-        "submission": site.results.submissions.get(name)
-        if any(file.source == "submission" for file in scores)
-        else None,
-        "differs": _different_options(site, scores, base) if base != name else {},
-        "inputs": next((inputs_in_words(file.inputs) for file in scores if file.inputs is not None), None),
-        "rows": rows,
-        "numbers": _numbers(rows),
-        "beyond": any(board.beyond_bound(row) is not None for board, row in rows),
-        "trainings": [_training(site, file, slug, files) for file in scores],
-        "published": [(table, row) for table in site.results.published for row in table.rows if row.method == name],
-        "breakdowns": _breakdowns(site, rows),
-        "examples": [(entry.scores, _examples(entry, slug, files)) for entry in entries],
-        "pictures": [picture for entry in entries for picture in _pictures(entry, slug, files)],
-        "rigs": [(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, files)],
-        "reliability": _reliability(site, rows, slug, files),
-        "level": cameras.LEVEL,
-    }
+    submitted = any(file.source == "submission" for file in scores)
+    return MethodContext(
+        name=name,
+        files=scores,
+        readme=site.readmes.get(name),
+        base=base,
+        submission=site.results.submissions.get(name) if submitted else None,
+        differs=_different_options(site, scores, base) if base != name else {},
+        inputs=next((inputs_in_words(file.inputs) for file in scores if file.inputs is not None), None),
+        rows=rows,
+        numbers=_numbers(rows),
+        beyond=any(board.beyond_bound(row) is not None for board, row in rows),
+        trainings=[_training(site, file, slug, files) for file in scores],
+        published=[(table, row) for table in site.results.published for row in table.rows if row.method == name],
+        breakdowns=_breakdowns(site, rows),
+        examples=[(file, _examples(site, file)) for file in scores],
+        pictures=[picture for entry in entries for picture in _pictures(entry, slug, files)],
+        rigs=[(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, files)],
+        reliability=_reliability(site, rows, slug, files),
+    )
 
 
 def _different_options(site: Site, scores: list[ScoreFile], base: str) -> dict[str, Any]:
-    """Options of a row that differ from the options of the row named like its method."""
+    """Options of a row that differ from those of the row ``base``, which is named like its method."""
     plain = {entry.scores.dataset: entry.scores for entry in site.results.entries if entry.scores.method == base}
     return {
         key: value
@@ -67,14 +121,13 @@ def _different_options(site: Site, scores: list[ScoreFile], base: str) -> dict[s
     }
 
 
-def _numbers(
-    rows: list[tuple[Board, Row]],
-) -> dict[tuple[str, bool], tuple[list[tuple[Board, Row]], list[tuple[Board, Row]]]]:
-    """By data set, the values of a row that its page lists, and the ones that it folds.
+def _numbers(rows: Numbers) -> dict[tuple[str, bool], tuple[Numbers, Numbers]]:
+    """Data set -> the values of a row that its page lists openly, and the values in a folded list.
 
-    Of more than `MOST_LISTED` values the page lists those of headline tables, or of the first table without any.
+    If there are more than `MOST_LISTED` values, only those of headline tables are listed openly, or those of the first
+    table if no table is a headline table.
     """
-    by_dataset: dict[tuple[str, bool], list[tuple[Board, Row]]] = {}
+    by_dataset: dict[tuple[str, bool], Numbers] = {}
     for board, row in rows:
         by_dataset.setdefault(board.data_key, []).append((board, row))
     numbers = {}
@@ -87,8 +140,10 @@ def _numbers(
     return numbers
 
 
-def _training(site: Site, file: ScoreFile, slug: str, files: PageFiles) -> tuple[ScoreFile, Any, Plot | None]:
-    """The score file of a row, its training (None: not recorded), and the plot of the losses."""
+def _training(
+    site: Site, file: ScoreFile, slug: str, files: PageFiles
+) -> tuple[ScoreFile, TrainingFile | None, Plot | None]:
+    """Score file of a row, its training record (None: not recorded), and the plot of its losses (None: no losses)."""
     training = site.results.training.get((file.dataset, file.method))
     if training is None or not any(run.curves for run in training.runs):
         return file, training, None
@@ -101,11 +156,9 @@ def _training(site: Site, file: ScoreFile, slug: str, files: PageFiles) -> tuple
     return file, training, plot
 
 
-def _breakdowns(
-    site: Site, rows: list[tuple[Board, Row]]
-) -> list[tuple[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]]]:
+def _breakdowns(site: Site, rows: Numbers) -> list[tuple[bool, Breakdowns]]:
     """Values by action, joint, … of the boards on the leaderboard (True) and of the other boards (False)."""
-    on_board = {id(board) for columns in main_boards(site.boards).values() for board in columns}
+    on_board = {id(board) for columns in site.mains.values() for board in columns}
     tables = [
         (board, kind, list(values.items()))
         for board, row in rows
@@ -115,31 +168,34 @@ def _breakdowns(
     return [(main, [table for table in tables if (id(table[0]) in on_board) == main]) for main in (True, False)]
 
 
-def _examples(entry: Entry, slug: str, files: PageFiles) -> list[Example]:
-    """The best, the median and the worst example, their crops as files."""
-    if (examples := entry.examples) is None:
+def _examples(site: Site, file: ScoreFile) -> list[Example]:
+    """Distinct frames on which a row is best, median and worst, if they have images."""
+    examples = site.results.examples.get(file.dataset)
+    if examples is None or file.method not in examples.rows:
         return []
-    chosen = []
-    for place, k in pick_examples(examples.error_mm):
-        overlays = []
-        for v in range(len(examples.views)):
-            image = f"examples/{slug}-{file_name(entry.scores.dataset)}-{place}-{v}.jpg"
-            files.add(image, partial(Image.fromarray(examples.images[k, v]).save, format="JPEG", **_JPEG))
-            overlays.append(overlay(examples, k, v, image))
-        error_mm, side_px = float(examples.error_mm[k]), examples.images.shape[2]
-        chosen.append(Example(place, examples.keys[k], error_mm, side_px, tuple(overlays)))
-    return chosen
+    row = examples.rows.index(file.method)
+    chosen: dict[int, Example] = {}
+    for place, frame in zip(PLACES, examples.picks[row].tolist(), strict=True):
+        if frame in examples.pictured and frame not in chosen:
+            picture = examples.pictured.index(frame)
+            images = image_names(file.dataset, examples)[picture]
+            overlays = tuple(overlay(examples, row, picture, view, image) for view, image in enumerate(images))
+            error_mm = float(examples.error_mm[row, frame])
+            key = examples.keys[frame]
+            link = address(file.dataset, key, file.method)
+            chosen[frame] = Example(place, key, link, error_mm, examples.side_px, overlays)
+    return list(chosen.values())
 
 
 def _pictures(entry: Entry, slug: str, files: PageFiles) -> list[tuple[ScoreFile, DrawnPicture, Picture]]:
-    """The pictures that the method drew; missing files are skipped."""
+    """Pictures that the method drew; missing files are skipped."""
     prefix = f"{slug}-{file_name(entry.scores.dataset)}"
     pictures = [(drawn, files.picture(path, prefix)) for drawn, path in entry.pictures]
     return [(entry.scores, drawn, picture) for drawn, picture in pictures if picture is not None]
 
 
 def _rigs(entry: Entry, slug: str, files: PageFiles) -> list[tuple[RigPlan, Plot]]:
-    """The rigs that a row recovered, each with its plot."""
+    """Rigs that a row recovered, with their plots."""
     file, rigs = entry.scores, []
     for k, plan in enumerate(entry.rigs):
         words = ["synthetic world"] if file.synthetic else []
@@ -158,10 +214,8 @@ def _rigs(entry: Entry, slug: str, files: PageFiles) -> list[tuple[RigPlan, Plot
     return rigs
 
 
-def _reliability(
-    site: Site, rows: list[tuple[Board, Row]], slug: str, files: PageFiles
-) -> list[tuple[Board, Row, Plot]]:
-    """The boards that judge the uncertainty stated by a row, each with its plot."""
+def _reliability(site: Site, rows: Numbers, slug: str, files: PageFiles) -> list[tuple[Board, Row, Plot]]:
+    """Boards that score the stated uncertainty of a row, with their plots."""
     judged = [(board, row) for board, row in rows if row.score.value is not None and COVERAGE in row.score.curves]
     return [
         (

@@ -1,9 +1,10 @@
-"""Tables of papers, and our boards beside them."""
+"""Published tables of papers, each with our boards of the same table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from poseboard.protocols.records import PublishedRow, PublishedTable
 from poseboard.report.board import Board, Row, usual_boards
@@ -11,11 +12,13 @@ from poseboard.report.results import Results, table_key
 
 _MOST_COLUMNS = 4
 """Of ours beside a paper's; of more the headline ones are shown, the others have sections of their own."""
+_FACTS = {"views": "cameras", "exclusions": "left out"}
+"""Fact of a published table -> fact of our signatures, where the names differ."""
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A published table and our boards with the same id."""
+    """Published table with our boards of the same id."""
 
     table: PublishedTable
     columns: tuple[str, ...]
@@ -31,17 +34,34 @@ class PaperTable:
 
     @property
     def numbered(self) -> bool:
-        """Whether it is a table or figure of a paper (T1, F2), not a collection from several sources."""
+        """Whether this is a table or figure of a paper (T1, F2), not a collection from several sources."""
         return _is_numbered(self.table.id)
 
+    @property
+    def status(self) -> Literal["real", "synthetic", "published"]:
+        """Data of our scores: "real" or "synthetic"; "published" if we have no scores for this table."""
+        if not self.ours:
+            return "published"
+        return "synthetic" if all(board.synthetic for board in self.ours) else "real"
+
+    def stated(self, board: Board) -> list[tuple[str, str, str]]:
+        """Facts that the paper states, as (name, published value, our value)."""
+        ours = board.signature.facts
+        return [(name, words, ours.get(_FACTS.get(name, name), "–")) for name, words in self.table.signature.items()]
+
+    def unstated(self, board: Board) -> list[str]:
+        """Facts of our signature that the paper does not state."""
+        stated = {_FACTS.get(name, name) for name in self.table.signature}
+        return [name for name in board.signature.facts if name not in stated | {"protocol version"}]
+
     def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
-        """Our row in each board of ``ours``."""
+        """Our row in each board of ``ours``; None: the board has no such row."""
         name = row.method if row is not None else method
         return [board.row_or_bound(name) if name else None for board in self.ours]
 
 
 def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
-    """All published tables with our boards of the same id."""
+    """Published tables with our boards of the same id."""
     papers = []
     for table in results.published:
         ours: dict[tuple[str, bool, str, tuple[str, ...] | None], Board] = {}
@@ -71,7 +91,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
 
 
 def _of_its_training(table: PublishedTable, all_boards: Sequence[Board]) -> list[Board]:
-    """Boards of weights of the data that a published table of transfer is of; they stand before the usual ones."""
+    """Boards with the training data of a published transfer table, which are listed before the usual boards."""
     return [
         board
         for board in all_boards

@@ -1,4 +1,4 @@
-"""The README of a method: its front matter, and its text as safe HTML."""
+"""README of a method: its front matter, and its text as safe HTML."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from pydantic import Field, ValidationError, field_validator
 
+from poseboard.datasets.files import check_yaml, read_bytes
 from poseboard.protocols.records import Record, ResultError
 
 _MARK = "---"
 
 
 class About(Record):
-    """The front matter of ``methods/<name>/README.md``."""
+    """Front matter of ``methods/<name>/README.md``."""
 
     summary: str = Field(description="description of the method in two sentences")
     paper: str | None = Field(default=None, description="title; null for a method without one")
@@ -54,7 +55,7 @@ class About(Record):
 
 @dataclass(frozen=True)
 class Readme:
-    """A method's README."""
+    """README of a method: front matter and text."""
 
     about: About | None
     """None without front matter."""
@@ -63,15 +64,15 @@ class Readme:
 
 
 def read_readme(path: Path) -> Readme | None:
-    """Read a README; None if it is absent.
+    """Read a README; None if the file does not exist.
 
     Raises:
-        ResultError: it cannot be read, or its front matter violates ``About``; the message names the field.
+        ResultError: the file cannot be read, or its front matter violates ``About``; the message names the field.
     """
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); write it as UTF-8 text") from None
     about, text = _front_matter(path, text)
@@ -84,22 +85,24 @@ def _front_matter(path: Path, text: str) -> tuple[About | None, str]:
         return None, text
     end = next(k for k, line in enumerate(lines[1:], 1) if line.strip() == _MARK)
     try:
-        values = yaml.safe_load("\n".join(lines[1:end]))
+        front = "\n".join(lines[1:end])
+        check_yaml(front)
+        values = yaml.safe_load(front)
         return About.model_validate(values), "\n".join(lines[end + 1 :])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ResultError(f"{path}: front matter: {where}: {first['msg']}; correct it") from None
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ResultError(f"{path}: front matter: is not YAML ({reason}); correct it") from None
 
 
 def render(text: str) -> Markup:
-    """Markdown as HTML for a page that loads nothing from the network.
+    """Convert Markdown to HTML for a page that loads nothing from the network.
 
-    HTML is shown as text, links other than https become text, pictures become their description. The title is removed;
-    headings start at the third level.
+    HTML is escaped, links other than https become text, and pictures become their descriptions. The title is removed,
+    and headings start at the third level.
 
     Example:
         >>> render("See [a file](../x.py), <b>not</b> bold.").strip()
@@ -124,7 +127,7 @@ def render(text: str) -> Markup:
 
 
 def _label_cells(tokens: Sequence[Token]) -> None:
-    """Add the column's name to each cell: on a narrow screen a row of a table is shown as a card."""
+    """Add the name of its column to each cell, because a narrow screen shows each row of a table as a card."""
     heads: list[str] = []
     column = 0
     for k, token in enumerate(tokens):
@@ -144,7 +147,7 @@ def _label_cells(tokens: Sequence[Token]) -> None:
 
 
 def _harmless(tokens: Sequence[Token]) -> list[Token]:
-    """Tokens with pictures, and links that would not work on the page, replaced by their text."""
+    """Replace pictures, and links that would not work on the page, by their text."""
     kept: list[Token] = []
     open_links: list[bool] = []
     for token in tokens:

@@ -1,4 +1,4 @@
-"""The results that the pages show, read from results/ and validated."""
+"""Results for the pages, read from results/ and validated."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.protocols.decisions import REFERENCE, same_row
 from poseboard.protocols.records import (
     ComparisonFile,
+    CostFile,
     DataFile,
     DrawnPicture,
     PictureFile,
@@ -22,8 +23,8 @@ from poseboard.protocols.records import (
     ResultError,
     RigFile,
     RigPlan,
+    RunsFile,
     ScoreFile,
-    SpeedFile,
     TrainingFile,
     row_path,
     row_paths,
@@ -37,21 +38,22 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One method on one data set, with its examples, the pictures that it drew, and rigs that it recovered."""
+    """Results of one method on one data set: scores, pictures that it drew, and rigs that it recovered."""
 
     scores: ScoreFile
-    examples: Examples | None
     pictures: tuple[tuple[DrawnPicture, Path], ...] = ()
     rigs: tuple[RigPlan, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The content of results/ for one profile; absent files leave empty fields."""
+    """Content of results/ for one profile; missing files give empty fields."""
 
     profile: str
     entries: tuple[Entry, ...]
     comparisons: tuple[ComparisonFile, ...]
+    examples: Mapping[str, Examples]
+    """Data set -> frames that are drawn."""
     training: dict[tuple[str, str], TrainingFile]
     """(data set, row) -> training."""
     data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
@@ -59,10 +61,10 @@ class Results:
     catalog: tuple[DataFile, ...]
     """Known data sets that are not part of the run."""
     published: tuple[PublishedTable, ...]
-    speed: tuple[SpeedFile, ...]
-    """Timings of this run, and recorded timings of everything else."""
-    recorded_speed: frozenset[str]
-    """Names of the recorded timings."""
+    costs: Mapping[str, CostFile] = field(default_factory=dict)
+    """Data set -> costs of predictions: those of this run, and recorded ones of the same profile for the others."""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """Name of a run in MLflow -> its address on this machine."""
     submissions: Mapping[str, Submission] = field(default_factory=dict)
     """Row -> submission, of those in submissions/ beside results/ that can be read."""
     reference: Results | None = None
@@ -85,7 +87,7 @@ def _same_profile(path: Path, stated: str, profile: str) -> None:
 
 
 def picture_beside(path: Path, name: str) -> Path:
-    """The picture ``name`` in the folder of ``path``; ResultError for a name with a folder, or a symbolic link."""
+    """Path of the picture ``name`` in the folder of ``path``; raise ResultError for other folders or symbolic links."""
     if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         kinds = ", ".join(PICTURE_SUFFIXES)
         raise ResultError(f"{path}: pictures: {name!r} is not a plain file name ending in {kinds}")
@@ -95,7 +97,7 @@ def picture_beside(path: Path, name: str) -> Path:
 
 
 def table_key(table: str) -> tuple[int, int, str]:
-    """Order of tables: T1 … T10, F1, F2, then ours by name."""
+    """Sort key of a table id: T1 … T10, F1, F2, then our tables by name."""
     match = re.fullmatch(r"([TF])(\d+)", table)
     return ("TF".index(match[1]), int(match[2]), "") if match else (2, 0, table)
 
@@ -104,13 +106,13 @@ def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]
     """Read the results of one profile, and those of profile `REFERENCE` for the same rows on the same data.
 
     Args:
-        results: the results/ folder.
-        profile: a folder of ``results``.
-        rows: row of the run -> its data sets; other files of the pipeline are ignored. None: all are read.
+        results: path of results/.
+        profile: name of the profile, a folder in results/.
+        rows: row of params.yaml -> its data sets; results of other rows of the pipeline are ignored. None: all rows.
 
     Raises:
-        ResultError: a file violates its schema, two files are of the same method, or two rows were scored on different
-            states of a data set; the message names the file.
+        ResultError: a file violates its schema, two files have the same method, or two rows were scored on different
+            versions of a data set; the message names the file.
     """
     own = _read_profile(results, profile, rows)
     if profile == REFERENCE or not (results / REFERENCE).is_dir():
@@ -123,7 +125,7 @@ def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]
         ours, theirs = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (own, other))
         return of_row is not None and same_row(of_row, file, ours, theirs)
 
-    entries = tuple(Entry(entry.scores, None) for entry in other.entries if same(entry.scores))
+    entries = tuple(Entry(entry.scores) for entry in other.entries if same(entry.scores))
     return replace(own, reference=replace(other, entries=entries) if entries else None)
 
 
@@ -138,16 +140,13 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
     comparisons = _read_all(ComparisonFile, sorted(root.glob("comparisons/*.json")))
     for path, comparison in comparisons:
         _same_profile(path, comparison.profile, profile)
-    recorded, measured = (
-        {file.name: file for _, file in _read_all(SpeedFile, sorted(folder.glob("speed/*.json")))}
-        for folder in (results, root)
-    )
-    speed = recorded | measured
+    cost_files = _read_all(CostFile, sorted(results.glob("speed/rows/*.json")) + sorted(root.glob("costs/*.json")))
     published = [table for _, table in _read_all(PublishedTable, sorted(results.glob("published/*.yaml")))]
     return Results(
         profile=profile,
         entries=_read_entries(root, profile, rows),
         comparisons=tuple(file for _, file in comparisons),
+        examples={path.stem: read_examples(path) for path in sorted(root.glob("comparisons/*.npz"))},
         training=training,
         data=tuple(
             (file, tuple(picture_beside(path, name) for name in file.pictures if file.synthetic))
@@ -155,14 +154,14 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
         ),
         catalog=tuple(file for _, file in _read_all(DataFile, sorted(root.glob("catalog/*.json")))),
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
-        speed=tuple(speed[name] for name in sorted(speed)),
-        recorded_speed=frozenset(file.name for file in speed.values() if file in recorded.values()),
+        costs={file.dataset: file for _, file in cost_files if file.profile == profile},
+        runs=RunsFile.read(root / "mlflow.json").runs if (root / "mlflow.json").is_file() else {},
         submissions=_read_submissions(results.parent),
     )
 
 
 def _read_submissions(home: Path) -> dict[str, Submission]:
-    """Submissions by name; those with errors are left out, as in the compare stage, which names the errors."""
+    """Read the submissions by name. Invalid ones are skipped, as in the compare stage, which reports their errors."""
     submissions = {}
     for folder in submission_folders(home):
         with contextlib.suppress(InputError):
@@ -171,7 +170,7 @@ def _read_submissions(home: Path) -> dict[str, Submission]:
 
 
 def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> tuple[Entry, ...]:
-    """The score files of a profile, each with the row's examples, pictures and rigs."""
+    """Read the score files of a profile, with the pictures and rigs of their rows."""
     entries: list[Entry] = []
     seen: dict[Any, Path] = {}
     states: dict[tuple[str, bool], tuple[str, Path]] = {}
@@ -187,14 +186,13 @@ def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] 
                 f"{path}: provenance.data_manifest: differs from that of {first_path}: the two rows were scored on "
                 f"different states of {file.dataset}; run `dvc repro`"
             )
-        examples = row_path(root, "examples", path.parent.name, path.stem)
+        plans = row_path(root, "examples", path.parent.name, path.stem)
         predictions = row_path(root, "predictions", path.parent.name, path.stem)
-        indices = (examples.with_suffix("") / "pictures.json", predictions / "pictures" / "pictures.json")
-        rigs = examples.with_suffix("") / "rigs.json"
+        indices = (plans / "pictures.json", predictions / "pictures" / "pictures.json")
+        rigs = plans / "rigs.json"
         entries.append(
             Entry(
                 scores=file,
-                examples=read_examples(examples) if examples.is_file() else None,
                 pictures=tuple(
                     (drawn, picture_beside(index, drawn.file))
                     for index in indices
@@ -208,7 +206,7 @@ def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] 
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Known commits of the results, with dirty flag and number of results, the commit of the newest result first."""
+    """Commits of the results as (hash, has uncommitted changes, number of results), that of the newest result first."""
     provenances = sorted((file.provenance for file in files), key=lambda provenance: provenance.created, reverse=True)
     counts = Counter((p.git_commit, bool(p.git_dirty)) for p in provenances if p.git_commit is not None)
     return [(commit, dirty, count) for (commit, dirty), count in counts.items()]

@@ -1,4 +1,4 @@
-"""Cost of a method's training, including the trainings that it starts from."""
+"""Training cost of a method, including the trainings of the rows that it starts from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ without the other two; it also depends on other programs. They cannot be convert
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a method's training."""
+    """Training cost of a method: time and number of parameters."""
 
     own_s: float | None
     total_s: float | None
@@ -31,7 +31,7 @@ class Cost:
 
 
 def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
-    """Seconds of training (mean over seeds) and parameters of a method, following ``after`` back to its start."""
+    """Training time (mean over seeds, in s) and parameters of a method, summed over the chain of ``after``."""
     first = _own_training(training, dataset, method)
     if first is None:
         return Cost(None, None, None, None, (), ())
@@ -63,13 +63,13 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
 
 
 def _own_training(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> TrainingFile | None:
-    """The training of a method's weights on a data set; the training on another data set if the two are equal."""
+    """Training record of a method's weights; if they are copied from another data set, the record there."""
     file = training.get((dataset, method))
     return file if file is None or file.same_as is None else training.get((file.same_as, method), file)
 
 
 def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
-    """Unit and mean over seeds. All seeds have one unit, because one command trains them on one machine."""
+    """Unit and mean training time over seeds. All seeds have one unit: one command trains them on one machine."""
     spent = [_spent(run) for run in file.runs]
     return spent[0][0], sum(seconds for _, seconds in spent) / len(spent)
 
@@ -83,6 +83,6 @@ def _spent(run: TrainingRun) -> tuple[Measure, float]:
 
 
 def measure_of(costs: Iterable[Cost]) -> Measure | None:
-    """The most frequent unit of the costs, the first one in a tie; None without any training."""
+    """Most frequent unit of some costs (in a tie, the first one); None without any training."""
     counts = Counter(cost.measure for cost in costs if cost.measure is not None)
     return counts.most_common(1)[0][0] if counts else None

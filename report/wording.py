@@ -1,4 +1,4 @@
-"""Signatures, inputs of methods and timings in words."""
+"""Signatures and inputs of methods in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from poseboard.protocols.records import Signature, SpeedFile
-from poseboard.report.formatting import integer, ordinal
+from poseboard.protocols.records import Signature
+from poseboard.report.formatting import ordinal
 
 _METRIC_WORDS = {
     "root": " of roots",
@@ -27,7 +27,7 @@ _ALIGNMENTS = {
 
 
 def measure(signature: Signature) -> str:
-    """Name of a measure: metric, alignment and number of cameras.
+    """Name of the measure of a signature: metric, alignment and number of cameras.
 
     Example:
         A signature of metric ``mpjpe<=150mm`` and alignment ``none`` gives "MPJPE clipped at 150 mm, absolute".
@@ -49,7 +49,7 @@ WITHHELD = "extrinsics withheld"
 
 
 def conditions(signature: Signature) -> list[str]:
-    """Conditions that distinguish two numbers of the same measure; empty for a usual number."""
+    """Conditions that distinguish scores of the same measure, in words; empty for a usual signature."""
     words = []
     if signature.every > 1:
         words.append(f"every {ordinal(signature.every)} frame")
@@ -73,7 +73,7 @@ def conditions(signature: Signature) -> list[str]:
 
 
 def metric_label(signature: Signature) -> str:
-    """The metric as papers write it.
+    """Name of the metric as in papers.
 
     Example:
         pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm, sound_ap_root@250mm -> sound AP of
@@ -85,12 +85,26 @@ def metric_label(signature: Signature) -> str:
 
 
 def camera_count(signature: Signature) -> int:
-    """Number of cameras per prediction; the largest if there are several sets."""
+    """Number of cameras per prediction; with several sets of cameras, that of the largest set."""
     return max(map(len, signature.cameras))
 
 
+def kinds_of_inputs(inputs: Mapping[str, JsonValue] | None) -> list[str]:
+    """Kinds of a method's inputs in words, by which readers filter the rows of a table.
+
+    Example:
+        >>> kinds_of_inputs({"views": [1, 1], "extrinsics": False, "images": False})
+        ['one view', '2D detections']
+    """
+    if not inputs:
+        return ["not stated"]
+    one_view = isinstance(views := inputs.get("views"), list) and views[-1] == 1
+    calibration = "calibrated" if inputs.get("extrinsics") else "without extrinsics"
+    return ["one view" if one_view else calibration, *(["2D detections"] if inputs.get("images") is False else [])]
+
+
 def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
-    """Inputs of a method in words, from its score file: (name, value); unrecorded inputs are skipped."""
+    """Inputs of a method in words, as (name, value); inputs that the score file does not record are skipped."""
     facts = []
     match inputs.get("views"):
         case [int() as fewest, int() as most] if most == 1:
@@ -113,33 +127,3 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
     if isinstance(frames := inputs.get("frames_per_rig"), int) and frames > 1:
         facts.append(("frames per rig", f"up to {frames} used together"))
     return facts
-
-
-def compared_speed(file: SpeedFile) -> str:
-    """A timing relative to its peer: "5 times as fast"."""
-    if file.ratio is None:
-        return "no peer"
-    times, word = (file.ratio, "fast") if file.ratio >= 1 else (1 / file.ratio, "slow")
-    return f"{integer(times) if times >= 999.5 else f'{times:.3g}'} times as {word}"
-
-
-def aim_of_speed(file: SpeedFile) -> str:
-    """The aim of a timing, and whether it is reached; empty without an aim."""
-    if file.aim.strip().lower() in ("", "none"):
-        return ""
-    return f"Aim: {file.aim}; {'reached' if file.met else 'not reached'}"
-
-
-_DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
-
-
-def measured(file: SpeedFile) -> list[tuple[str, str]]:
-    """Further measurements, each with its unit: ("largest difference", "4.97e-09 mm")."""
-    measurements = []
-    for name, value in file.details.items():
-        text = integer(value) if abs(value) >= 999.5 else f"{value:.3g}"
-        words, _, unit = name.rpartition("_")
-        has_unit = words and unit in _DETAIL_UNITS
-        label = (words if has_unit else name).replace("_", " ")
-        measurements.append((label, f"{text} {_DETAIL_UNITS[unit]}" if has_unit else text))
-    return measurements

@@ -1,7 +1,8 @@
 """Settings of all tests.
 
 Hypothesis draws the same examples in every run, so a failure repeats. ``--hypothesis-profile=explore`` draws 500 new
-examples per test. PyTorch and NumPy use one thread: the arrays of the tests are small.
+examples per test; ``mutation`` does not search for the smallest failing example. PyTorch and NumPy use one thread: the
+arrays of the tests are small.
 """
 
 import gc
@@ -9,12 +10,13 @@ import os
 from functools import partial
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before either is imported
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)
+settings.register_profile("mutation", derandomize=True, deadline=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("fixed")
 
 

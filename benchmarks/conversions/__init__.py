@@ -1,1 +1,1 @@
-"""Conversions of official downloads to the layouts that adapters read, one file per download."""
+"""Conversions of official downloads to the layouts of the adapters, one file per download."""

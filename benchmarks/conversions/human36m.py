@@ -1,7 +1,7 @@
-"""`poseboard data convert`: the official Human3.6M download into the layouts that our adapters read.
+"""Conversion of the official Human3.6M download to the layouts of our adapters (`poseboard data convert`).
 
-Archives are read in one pass each, a few files at a time, and never unpacked whole. A record in ``<out>/conversion`` is
-written after each finished file, so a killed conversion goes on after the last finished video. Labels are written last.
+Each archive is read in one pass, a few files at a time, and never unpacked whole. After each finished file a record is
+written to ``<out>/conversion``, so a killed conversion continues after the last finished video. Labels come last.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is converted.
+    """Options of a conversion.
 
     Args:
         target: data set whose layout is written.
@@ -61,9 +61,9 @@ class Conversion:
         metadata: path of metadata.xml.
         out: folder to write.
         frames: "published", "every:N" or "all".
-        undistort: whether undistorted images are written, too (human36m).
-        partial: whether subjects without all archives are left out; if not, they are an error.
-        processes: number of worker processes, for the size of batches.
+        undistort: whether to also write undistorted images (human36m).
+        partial: whether to skip subjects with missing archives instead of raising an error.
+        processes: number of worker processes; sets the batch size.
     """
 
     target: Target
@@ -77,10 +77,10 @@ class Conversion:
 
     @cached_property
     def every(self) -> int | None:
-        """Stride over frames; None: the published choice.
+        """Stride between converted frames; None: the published frames.
 
         Raises:
-            InputError: ``frames`` has another form.
+            InputError: ``frames`` is not "published", "every:N" or "all".
         """
         if self.frames in ("published", "all"):
             return None if self.frames == "published" else 1
@@ -111,7 +111,7 @@ class Conversion:
         incomplete = [f"{subject}: {', '.join(names)}" for subject, names in lacking.items() if names]
         complete = [subject for subject, names in lacking.items() if not names]
         if incomplete and not (self.partial and complete):
-            remedy = "download the archives" + (", or convert the other subjects by --partial" if complete else "")
+            remedy = "download the archives" + (", or add --partial to convert the other subjects" if complete else "")
             raise InputError(self.archives, f"lacks archives of {'; '.join(incomplete)}", remedy)
         return complete
 
@@ -120,7 +120,7 @@ class Conversion:
         return official.archive_path(self.archives, kind, subject)
 
     def images(self, sequence: official.Sequence, camera: str, frame: int) -> list[Path]:
-        """Paths of an image: as recorded and, if wanted, undistorted."""
+        """Paths of the recorded image and, with ``undistort``, of the undistorted one."""
         if self.target == "human36m-coco":
             numbers = int(sequence.subject[1:]), sequence.action, sequence.subaction
             return [self.out / "images" / coco.file_name(*numbers, CAMERAS.index(camera), frame)]
@@ -133,11 +133,11 @@ class Conversion:
 
 
 def convert(conversion: Conversion) -> Iterator[str]:
-    """Convert the archives; yields lines for the user.
+    """Convert the archives and yield messages for the user.
 
     Raises:
-        InputError: an archive, metadata.xml or a file of an archive is missing or damaged, or files do not belong
-            together.
+        InputError: an archive, metadata.xml or a file in an archive is missing or damaged, or the files are not from
+            the same release.
         OSError: a file cannot be written.
     """
     subjects, metadata = conversion.subjects(), official.read_metadata(conversion.metadata)
@@ -174,7 +174,7 @@ def convert(conversion: Conversion) -> Iterator[str]:
 def _read_poses(
     conversion: Conversion, sequences: Sequence[official.Sequence]
 ) -> tuple[dict[official.Sequence, NDArray[np.float32]], dict[official.Sequence, Integers]]:
-    """Poses (T, 32, 3) and the chosen frames of each sequence."""
+    """Read the poses (T, 32, 3) of each sequence, and choose its frames."""
     poses: dict[official.Sequence, NDArray[np.float32]] = {}
     moved: dict[official.Sequence, Integers] = {}
     subjects = list(dict.fromkeys(sequence.subject for sequence in sequences))
@@ -208,7 +208,7 @@ def _read_poses(
 def _read_boxes(
     conversion: Conversion, sequences: Sequence[official.Sequence], chosen: Mapping[official.Sequence, Integers]
 ) -> dict[tuple[official.Sequence, str], Integers]:
-    """Boxes (n, 4) top, left, bottom, right of the chosen frames, by sequence and camera."""
+    """Read the boxes (n, 4) of the chosen frames by sequence and camera: top, left, bottom, right."""
 
     def job(sequence: official.Sequence, camera: str, path: Path) -> _Boxes:
         return _Boxes(path, tuple(chosen[sequence].tolist()))
@@ -223,7 +223,7 @@ def _read_videos(
     sequences: Sequence[official.Sequence],
     chosen: Mapping[official.Sequence, Integers],
 ) -> dict[tuple[official.Sequence, str], dict[str, Any]]:
-    """Write the images of the chosen frames; number of written frames and image size by sequence and camera."""
+    """Write the images of the chosen frames; return frame count and image size by sequence and camera."""
 
     def job(sequence: official.Sequence, camera: str, path: Path) -> _Frames:
         frames = chosen[sequence].tolist()
@@ -242,7 +242,7 @@ def _each_file(
     job: Callable[[official.Sequence, str, Path], JobT],
     function: Callable[[JobT], dict[str, Any]],
 ) -> dict[tuple[official.Sequence, str], dict[str, Any]]:
-    """Result of a function of each camera's file of all sequences; results of finished files are read from records."""
+    """Apply a function to the file of each sequence and camera; results of finished files come from their records."""
     needed = {(sequence, camera) for sequence in sequences for camera in CAMERAS}
     results: dict[tuple[official.Sequence, str], dict[str, Any]] = {}
     request = {"undistort": conversion.undistort} if kind == "videos" else {}
@@ -281,7 +281,7 @@ def _each_file(
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Record of a finished file; empty if there is none, or it cannot be read."""
+    """Read the record of a finished file; empty if it is missing or unreadable."""
     try:
         record = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -291,7 +291,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _scratch(conversion: Conversion) -> Iterator[Path]:
-    """Folder in the output for files of archives, removed at the end."""
+    """Temporary folder in the output for extracted files."""
     folder = conversion.out / "conversion" / "files"
     shutil.rmtree(folder, ignore_errors=True)  # of a killed conversion
     folder.mkdir(parents=True)
@@ -302,7 +302,7 @@ def _scratch(conversion: Conversion) -> Iterator[Path]:
 
 
 def _tried(call: tuple[Callable[[JobT], dict[str, Any]], JobT]) -> dict[str, Any] | InputError:
-    """Result of a job, or its error: one file may be damaged, see `MISSING`."""
+    """Result of a job, or its InputError: one file of the release is damaged (`MISSING`)."""
     function, job = call
     try:
         return function(job)
@@ -313,7 +313,7 @@ def _tried(call: tuple[Callable[[JobT], dict[str, Any]], JobT]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Job: boxes of some frames of a file of masks."""
+    """Job: read the boxes of selected frames from a mask file."""
 
     path: Path
     frames: tuple[int, ...]
@@ -325,7 +325,7 @@ def _boxes_of(job: _Boxes) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """Job: images of some frames of a video, as recorded and undistorted."""
+    """Job: write selected frames of a video as images, recorded and undistorted."""
 
     path: Path
     frames: tuple[int, ...]
@@ -334,7 +334,7 @@ class _Frames:
 
 
 def _write_frames(job: _Frames) -> dict[str, Any]:
-    """Write images. The video may be a few frames shorter than the poses."""
+    """Write the images of a job. The video may be a few frames shorter than the poses."""
     targets = dict(zip(job.frames, job.images, strict=True))
     written, count = 0, 0
     maps: Any = None
@@ -384,10 +384,10 @@ def _check_boxes(
     chosen: Mapping[official.Sequence, Integers],
     boxes: Mapping[tuple[official.Sequence, str], Integers],
 ) -> str:
-    """Share of the joints that project into the boxes, in words, before the long work of the videos.
+    """Check before the slow video step that the joints project into the boxes; return the share in words.
 
     Raises:
-        InputError: it is too small for a camera of a subject.
+        InputError: the share is too small for a subject and camera.
     """
     shares: dict[tuple[str, str], list[float]] = {}
     for (sequence, serial), of_camera in boxes.items():
@@ -437,7 +437,7 @@ def _write_coco(
     poses: Mapping[official.Sequence, NDArray[np.float32]],
     videos: Mapping[tuple[official.Sequence, str], Mapping[str, Any]],
 ) -> None:
-    """Write RootNet's annotations, a set of files per subject."""
+    """Write RootNet's annotation files of each subject."""
     order = [official.JOINTS_OF_32[HUMAN36M.joints.index(name)] for name in JOINTS]
     first_id = 0
     for subject in dict.fromkeys(sequence.subject for sequence in kept):

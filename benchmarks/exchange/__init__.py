@@ -1,1 +1,1 @@
-"""Results that come from other people or go to them: submissions, verification, comparisons, exports."""
+"""Exchange of results with other people: submissions, verification, comparisons, exports."""

@@ -1,7 +1,8 @@
-"""Commands for results of other people; part of the top level of `poseboard`."""
+"""Commands of `poseboard` that exchange results with other people: compare, export, submit, verify and publish."""
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ _MARGIN = "--fail-if-worse"
 
 
 class OptionalMargin(TyperCommand):
-    """Command with an option ``--fail-if-worse [MM]``, whose value may be left out: 0."""
+    """Command with the option ``--fail-if-worse [MM]``; the default of MM is 0."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Add the value where it is left out."""
+        """Insert the value 0 if the option has no value."""
         parsed: list[str] = []
         for place, arg in enumerate(args):
             parsed.append(arg)
@@ -44,11 +45,11 @@ class Choice:
     """Options of `poseboard compare A B`.
 
     Args:
-        dataset: the only data set; None: all in common.
-        tables: the only tables; empty: all.
-        margin_mm: exit status 1 if B is worse by more; None: never.
-        as_json: whether JSON is printed.
-        html: page to write; None: none.
+        dataset: data set to compare on; None: all that A and B share.
+        tables: ids of the tables to compare; empty: all.
+        margin_mm: exit with status 1 if B is worse by more than this, in mm; None: never.
+        as_json: whether to print JSON.
+        html: path of an HTML page to write; None: no page.
     """
 
     dataset: str | None
@@ -62,7 +63,7 @@ def compare_two(a: str, b: str, choice: Choice) -> None:
     """Compare two results and print what differs; exit status 1 if B is worse by more than the margin.
 
     Raises:
-        InputError: a name is unknown, results are absent or of different data, or the margin is negative.
+        InputError: a name is unknown, results are missing or of different data, or the margin is negative.
         OSError: the page cannot be written.
     """
     margin = choice.margin_mm
@@ -98,7 +99,7 @@ def _compare_sources(a: str, b: str, choice: Choice) -> Compared:
     from poseboard.benchmarks.exchange.differences import compare_sources, failures, input_of, lines
     from poseboard.benchmarks.plan import Plan
 
-    result = compare_sources(Plan.read(), a, b, choice.dataset, choice.tables, lambda line: _say(f"warning: {line}"))
+    result = compare_sources(Plan.read(), a, b, choice.dataset, choice.tables, _warn)
     shown = result.model_dump(mode="json")
     shown["tables"] = [table.model_dump() | {"input": input_of(table.signature)} for table in result.tables]
     context = {"a": result.a, "b": result.b, "differences": shown}
@@ -129,7 +130,7 @@ def compare_with_rows(file: Path, rows: list[str]) -> None:
     warnings: dict[str, None] = {}
     texts = ["\n".join(lines(compare_sources(plan, row, str(file), doubt=warnings.setdefault))) for row in rows]
     for warning in warnings:
-        _say(f"warning: {warning}")
+        _warn(warning)
     print("\n\n".join(texts))
 
 
@@ -153,34 +154,49 @@ def _say(line: str) -> None:
     print(f"poseboard: {line}", file=sys.stderr)
 
 
+def _warn(line: str) -> None:
+    _say(f"warning: {line}")
+
+
 @exchange_app.command()
 def export(
     name: Annotated[str, typer.Argument(metavar="DATASET|TABLE", help="a data set, or the id of a table such as T1")],
     kind: Annotated[
-        Literal["latex", "markdown", "csv", "bibtex", "json"],
-        typer.Option("--format", help="latex needs the package booktabs; bibtex: the papers of the methods"),
+        Literal["latex", "markdown", "csv", "bibtex", "json", "huggingface", "every-eval-ever"],
+        typer.Option(
+            "--format",
+            help="latex needs the package booktabs; bibtex: the papers of the methods; huggingface and "
+            "every-eval-ever: one row, for registries of models",
+        ),
     ],
     rows: Annotated[
         list[str] | None,
         typer.Option("--rows", metavar="ROW[,ROW...]", help="rows to print; may be repeated; default: all"),
     ] = None,
+    hub_dataset: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="for huggingface: the data set on the Hub with the tasks")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="file to write; default: standard output")] = None,
 ) -> None:
     """Print a data set's board, or one table, from the recorded results: for papers, spreadsheets and programs.
 
-    Needs results/<profile>, but neither data nor weights. Values, intervals and bold rows are those of the page. Ranks
-    and bold rows remain those among all rows if --rows names some of them. Synthetic worlds, bounds and numbers of
-    predictions files are marked in every format.
+    Needs only results/<profile>, no data or weights. Values, intervals and bold rows equal those of the page. With
+    --rows, ranks and bold rows still refer to all rows. Every format marks synthetic worlds, bounds and scores of
+    predictions files.
     """
-    from poseboard.benchmarks.exchange import export as exported
+    from poseboard.benchmarks.exchange import registries
     from poseboard.benchmarks.plan import Plan
     from poseboard.datasets.files import write_file
+    from poseboard.report import sheet as exported
     from poseboard.report.board import boards
     from poseboard.report.readme import read_readme
     from poseboard.report.results import read_results
 
     if out is not None and out.is_dir():
         raise InputError(f"--out {out}", "is a folder", "name a file in it")
+    if (kind == "huggingface") != (hub_dataset is not None):
+        problem = "is only for --format huggingface" if hub_dataset else "is missing"
+        raise InputError("--hub-dataset", problem, "omit it" if hub_dataset else "name the data set on the Hub")
     plan = Plan.read()
     results = read_results(plan.home / "results", plan.params.profile, {row: plan.may_run(row) for row in plan.rows})
     names = [part.strip() for entry in rows or () for part in entry.split(",")]
@@ -191,12 +207,15 @@ def export(
         folders = {method: path.parent if path.name == "method.py" else path for method, path in code.items()}
         readmes = {method: read_readme(folder / "README.md") for method, folder in folders.items()}
         text = exported.bibtex(sheets, {method: readme.about for method, readme in readmes.items() if readme})
+    elif hub_dataset is not None:
+        text = registries.hugging_face(sheets, hub_dataset)
     else:
         writers = {
             "latex": exported.latex,
             "markdown": exported.markdown,
             "csv": exported.csv_text,
             "json": exported.json_text,
+            "every-eval-ever": registries.every_eval_ever,
         }
         text = writers[kind](sheets)
     if out is None:
@@ -212,10 +231,10 @@ def submit(
     card: Annotated[Path, typer.Option(help="YAML file that describes the method; see docs/submissions.md")],
     replace: Annotated[bool, typer.Option("--replace", help="overwrite an earlier submission of this name")] = False,
 ) -> None:
-    """Check predictions and copy them with their card to submissions/<name>, from where they get a row on the board.
+    """Check predictions and copy them with their card to submissions/<name>, which adds a row to the board.
 
-    The files are checked and scored as by `poseboard score --predictions`. Each of its warnings is an error here, and
-    so is a sample without a row. `poseboard compare` and `poseboard report` show the row with the badge "claimed".
+    The files are checked and scored as by `poseboard score --predictions`, but its warnings and missing samples are
+    errors. `poseboard compare` and `poseboard report` show the row with the badge "claimed".
     """
     from poseboard.benchmarks.exchange import submissions
     from poseboard.benchmarks.plan import Plan
@@ -225,3 +244,138 @@ def submit(
     for record in records:
         print("\n".join(lines(record)))
     print(f"{folder}: {len(files)} file{'' if len(files) == 1 else 's'} submitted")
+
+
+@exchange_app.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="ROW|SUBMISSION", help="row of `methods`, or name of a submission")],
+    row: Annotated[
+        str | None, typer.Option(metavar="ROW", help="row of this checkout that the submission comes from")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="verify only on this data set")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="verify only for this table; repeatable")] = None,
+    again: Annotated[
+        bool, typer.Option("--train", help="also train again, instead of using the recorded checkpoints")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(metavar="MM", help="largest difference of a joint in predictions that count as equal")
+    ] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, a list with an entry for each data set")] = False,
+) -> None:
+    """Predict again, compare with the recorded results, and name the first stage that differs.
+
+    The stages are data, inputs, initial weights, training curve, checkpoint, predictions and scores. The exit status is
+    1 if one differs. Recorded results are not changed. A submission becomes "verified" if the row of --row reproduces
+    all its predictions within the tolerance. Without --row only its scores are computed again. See docs/verify.md.
+    """
+    from poseboard.benchmarks.exchange import verify as verified
+    from poseboard.benchmarks.jobs import use_one_thread, workers
+    from poseboard.benchmarks.plan import Plan
+    from poseboard.benchmarks.provenance import versions
+    from poseboard.protocols.submissions import FOLDER
+
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise InputError(f"--tolerance {tolerance:g}", "is not a tolerance", "give millimetres of 0 or more")
+    plan = Plan.read()
+    claims = verified.claims(plan, name, row, dataset, table or ())
+    name = claims[0].name
+    absent = [claim for claim in claims if claim.run.source.is_absent]
+    if 0 < len(absent) < len(claims):
+        _say(f"left out, absent here: {', '.join(claim.run.source.name for claim in absent)}")
+        claims = [claim for claim in claims if claim not in absent]
+    use_one_thread()
+    processes, repetitions = plan.profile.processes, []
+    with workers(processes, plan.cluster):
+        for claim in claims:
+            repetition = verified.verify(claim, tolerance, again=again, processes=processes)
+            repetitions.append(repetition)
+            if not as_json:
+                print("\n".join(verified.lines(repetition)), flush=True)
+    if as_json:
+        print(json.dumps([repetition.model_dump(mode="json") for repetition in repetitions], indent=1))
+    if claims[0].is_submission:
+        by = f"poseboard {versions()['poseboard']}, row {row}, within {tolerance:g} mm"
+        if verified.mark_submission(plan.home / FOLDER / name, repetitions, by):
+            _say(f"{name} is verified: row {row} makes its predictions")
+        elif row is None:
+            _say(f"{name} stays claimed: only its numbers were computed again, not its predictions")
+        elif all(repetition.first is None for repetition in repetitions):
+            _say(f"{name} stays claimed: not all of its files were made again")
+    if any(repetition.first is not None for repetition in repetitions):
+        raise typer.Exit(1)
+
+
+@exchange_app.command()
+def rescore(
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help="rows to score; default: all")] = None,
+    table: Annotated[str | None, typer.Option(help="print this table only, and write nothing")] = None,
+) -> None:
+    """Score all stored predictions again, without any inference, and print each number that changed.
+
+    Use it after a change of a table or protocol. The files in results/<profile>/predictions are scored even if the code
+    of their row has changed since. Scores, errors and comparisons are written, as by `poseboard score` and `poseboard
+    compare`. With --table, the scores of one table are printed in order, and nothing is written.
+    """
+    from poseboard.benchmarks.exchange import rescore as rescored
+    from poseboard.benchmarks.plan import Plan
+
+    plan = Plan.read()
+    runs = rescored.stored(plan, rows or ())
+    if table is not None:
+        print("\n".join(rescored.table_lines(rescored.score_table(plan, runs, table, _warn))))
+        return
+    changed = numbers = 0
+    for one in rescored.rescore(runs, _warn):
+        changed, numbers = changed + len(one.changes), numbers + len(one.after)
+        for line in rescored.lines(one):
+            print(line)
+    rescored.compare_again(plan, runs, _warn)
+    print(f"{numbers} numbers of {len(runs)} runs scored; {changed or 'none'} changed")
+
+
+@exchange_app.command()
+def freeze(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the frozen board, such as v1")],
+    check: Annotated[
+        bool, typer.Option("--check", help="list the files that changed since; exit status 1 if any")
+    ] = False,
+) -> None:
+    """Copy the recorded results and their page to frozen/NAME, with the SHA-256 of each file.
+
+    Only files in git are copied, so equal commits give equal bytes. `sha256sum --check SHA256SUMS` in that folder
+    checks the files without Poseboard.
+    """
+    from poseboard.benchmarks.exchange.freeze import SUMS, check_frozen
+    from poseboard.benchmarks.exchange.freeze import freeze as freeze_board
+    from poseboard.benchmarks.plan import Plan
+
+    plan = Plan.read()
+    if not check:
+        print(f"{freeze_board(plan, name) / SUMS}: profile {plan.params.profile}")
+        return
+    for file in (changed := check_frozen(plan.home, name)):
+        print(file)
+    _say(f"{name}: {len(changed) or 'no'} file{'' if len(changed) == 1 else 's'} changed")
+    if changed:
+        raise typer.Exit(1)
+
+
+@exchange_app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="new folder of the site")] = Path("site"),
+    url: Annotated[str, typer.Option(help="its address, for the picture in previews of links")] = "",
+) -> None:
+    """Check the site of the recorded results and write it into a new folder for a static host.
+
+    Needs only results/<profile>, no data or weights. The check requires that links and anchors exist, that pages load
+    nothing from other sites, that each page has a Content-Security-Policy, and that all files together have at most
+    25 MB. If it fails, nothing is written. docs/publish.md has a workflow for GitHub Pages.
+    """
+    from poseboard.benchmarks.exchange.publish import publish as publish_site
+    from poseboard.benchmarks.plan import Plan
+
+    plan = Plan.read()
+    index = publish_site(plan, folder, url)
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    files = f"{len(sizes)} file{'' if len(sizes) == 1 else 's'}"
+    print(f"{index}: profile {plan.params.profile}, {files}, {sum(sizes) / 1e6:.1f} MB, checked")

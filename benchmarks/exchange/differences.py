@@ -1,15 +1,15 @@
-"""Paired differences of two results: rows of params.yaml, or files of predictions from anywhere.
+"""Paired differences of two results: rows of params.yaml or predictions files.
 
-A difference is B - A on the poses that have a number for both, as in the compare stage
-(:mod:`poseboard.protocols.comparison`). It is decided as there (:mod:`poseboard.protocols.decisions`), with two
+A difference is B - A on the poses with an error in both results, as in the compare stage
+(:mod:`poseboard.protocols.comparison`). Significance is tested as in :mod:`poseboard.protocols.decisions`, with two
 exceptions:
 
-* The compare stage never decides a pair of trained rows whose spread between trainings is not known. Here such a pair
-  is decided for these weights only, and ``training`` is "unknown".
-* Incomplete results are compared on the poses that both predict. B is never better if it leaves out more poses than A.
+* If the spread between trainings is unknown, the compare stage does not test a pair of trained rows. Here the pair is
+  tested for these weights only, and ``training`` is "unknown".
+* Incomplete results are compared on the poses that both predict. B is never better if it lacks more poses than A.
 
-Each table is tested at 5 % by itself. Intervals of actions and joints are over subject × sequence only, and are not
-decided.
+Each table is tested at 5 % by itself. Intervals of actions and joints are over subject × sequence only and are not
+tested.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EntryDifference(Record):
 
 
 class TableDifference(Record):
-    """Difference in one table, of numbers with equal signatures."""
+    """Difference of two scores with equal signatures in one table."""
 
     dataset: str
     table: str
@@ -82,7 +82,7 @@ class TableDifference(Record):
 
 
 class SignatureDifference(Record):
-    """A table in which A and B have numbers that may not be compared."""
+    """Table in which the scores of A and B have different signatures and are not comparable."""
 
     dataset: str
     table: str
@@ -90,7 +90,7 @@ class SignatureDifference(Record):
 
 
 class Differences(Record):
-    """All differences of two results."""
+    """All differences between the results A and B."""
 
     format: Literal[1] = 1
     a: str
@@ -107,10 +107,10 @@ class Side:
     """One of two compared results on a data set.
 
     Args:
-        label: the row or file, for messages.
-        record: its scores.
+        label: name of the row or file, for messages.
+        record: score file of the result.
         tables: table -> scores and errors of each pose.
-        reference: scores of the same row in a run of several seeds.
+        reference: scores of the same row in a run with several seeds; empty: none.
     """
 
     label: str
@@ -126,15 +126,15 @@ def differences(
 
     Args:
         a: the first result.
-        b: the second result, on the same state of the data set.
-        tables: tables to compare; those that a side lacks are skipped.
-        resamples: number of resamples of the bootstrap.
+        b: the second result, scored on the same version of the data set.
+        tables: tables to compare; tables that A or B lacks are skipped.
+        resamples: number of bootstrap resamples.
 
     Returns:
-        Differences of equal signatures, in the order of ``tables``; and the tables without any.
+        Differences of scores with equal signatures, in the order of ``tables``; and the tables without such scores.
 
     Raises:
-        InputError: the two were scored on different states of the data set.
+        InputError: A and B were scored on different versions of the data set.
 
     Example:
         >>> [difference.verdict for difference in differences(before, after, tables)[0]]  # doctest: +SKIP
@@ -184,7 +184,7 @@ def _is_same_number(score: Score, other: Score) -> bool:
 
 
 def _b_minus_a(pair: PairedDifference) -> PairedDifference:
-    """The pair as B - A."""
+    """Pair with its difference as B - A."""
     if pair.a == "B":
         return pair
     low, high = pair.ci95
@@ -269,7 +269,7 @@ def _entries(
 def _records_of(
     kind: Literal["action", "joint"], name: str, protocol: Protocol, rows: pd.DataFrame
 ) -> pd.DataFrame | None:
-    """Records of an action, or with the numbers of a joint as their errors; None if the records do not hold them."""
+    """Records of an action, or all records with the errors of a joint; None if joint errors are not stored."""
     if kind == "action":
         return rows[rows["action"].astype(str) == name].reset_index(drop=True)
     column = f"{JOINT_COLUMN}{name}"
@@ -279,7 +279,7 @@ def _records_of(
 
 
 def _signature_difference(dataset: str, table: str, scored: Mapping[str, Scored]) -> SignatureDifference:
-    """The facts that differ between the first numbers of both sides."""
+    """Facts that differ between the signatures of the first scores of A and B."""
     a, b = (scored[name].scores[0].signature.facts for name in ("A", "B"))
     facts = {
         name: (a.get(name, "-"), b.get(name, "-")) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)
@@ -288,12 +288,12 @@ def _signature_difference(dataset: str, table: str, scored: Mapping[str, Scored]
 
 
 def failures(result: Differences, margin_mm: float = 0.0) -> list[str]:
-    """Tables in which B is significantly worse than A by more than a margin, or leaves out more poses; one text each.
+    """One line per table in which B is significantly worse than A by more than a margin, or lacks more poses.
 
     Args:
         result: differences of A and B.
-        margin_mm: margin in mm, which the whole 95 % interval must exceed. With a margin above 0, only tables in mm or
-            m count.
+        margin_mm: the whole 95 % interval must exceed this margin, in mm. With a margin above 0, only tables in mm or m
+            count.
 
     Example:
         >>> failures(result, 0.5)  # doctest: +SKIP
@@ -317,11 +317,11 @@ WIDTH = 100
 
 
 def lines(result: Differences, named: Sequence[str] = ()) -> list[str]:
-    """Differences as text of at most `WIDTH` columns, in ASCII numbers.
+    """Differences as lines of text, at most `WIDTH` columns wide.
 
     Args:
         result: differences of A and B.
-        named: tables whose actions and joints are listed; empty: those of the main board.
+        named: ids of tables to list by action and joint; empty: the tables of the main board.
 
     Example:
         >>> lines(result)[0]  # doctest: +SKIP
@@ -362,13 +362,13 @@ _LEGEND = (
 
 
 def _row(name: str, shown: str, a: str, b: str, difference: str, ci95: str, unit: str, verdict: str) -> str:
-    """One line of a table; 100 columns with the longest verdict."""
+    """One line of a table, at most 100 columns wide."""
     cells = f"{_short(name, 24):<24} {_short(shown, 14):<14} {a:>7} {b:>7} {difference:>8}  {ci95:<18} {unit:<4} "
     return (cells + verdict).replace("–", "-")
 
 
 def input_of(signature: Signature) -> str:
-    """Input of a number in a few words: cameras, perturbation and the data set of the training.
+    """Input of a score in a few words: cameras, perturbation and training data set.
 
     Example:
         >>> input_of(score.signature)  # doctest: +SKIP
@@ -414,13 +414,13 @@ def fold(line: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """What an argument names: a row of params.yaml, or files of predictions.
+    """Source of results: a row of params.yaml or predictions files.
 
     Args:
-        name: the row, or the method that the files state.
-        files: of predictions; empty for a row.
-        datasets: data sets that it has results of.
-        label: for messages.
+        name: name of the row, or method in the metadata of the files.
+        files: predictions files; empty for a row.
+        datasets: data sets with results.
+        label: name of the source in messages.
     """
 
     name: str
@@ -430,14 +430,14 @@ class Source:
 
 
 def find_source(plan: Plan, argument: str) -> Source:
-    """Find the row or the predictions that an argument names; a row comes before a file of its name.
+    """Find the row or the predictions files that an argument names. A row takes precedence over a file.
 
     Args:
         plan: rows and data sets.
         argument: a row, a Parquet file, or a folder of Parquet files of one method.
 
     Raises:
-        InputError: there is no such row or file, the row has no scores, or the files are of several methods.
+        InputError: the argument is no row or file, the row has no scores, or the files are from several methods.
 
     Example:
         >>> find_source(plan, "mine.parquet").datasets  # doctest: +SKIP
@@ -470,10 +470,10 @@ def common_datasets(plan: Plan, a: Source, b: Source, dataset: str | None) -> li
         plan: rows and data sets.
         a: the first source.
         b: the second source.
-        dataset: the only one; None: all that both have results of.
+        dataset: name of one data set; None: all on which both sources have results.
 
     Raises:
-        InputError: the data set is unknown, a source has no results of it, or there is none in common.
+        InputError: the data set is unknown, a source has no results on it, or the sources share no data set.
 
     Example:
         >>> common_datasets(plan, find_source(plan, "dlt"), find_source(plan, "ransac"), None)  # doctest: +SKIP
@@ -493,18 +493,18 @@ def common_datasets(plan: Plan, a: Source, b: Source, dataset: str | None) -> li
 
 
 def read_side(plan: Plan, source: Source, dataset: str, tables: Sequence[Table], doubt: Callable[[str], None]) -> Side:
-    """Read the scores and errors of a row, or score files of predictions.
+    """Read the scores and errors of a row, or score predictions files.
 
     Args:
         plan: rows and data sets.
         source: the row or the files.
         dataset: one of its data sets.
         tables: tables to read or to score.
-        doubt: called with a warning for a file that seems to have a simple mistake (`score_stage`).
+        doubt: called with a warning if a file seems to have a simple mistake (`score_stage`).
 
     Raises:
-        InputError: errors of the row are absent or do not belong to its scores, or predictions cannot be scored.
-        ResultError: a file of results does not follow its schema.
+        InputError: errors of the row are missing or do not match its scores, or predictions cannot be scored.
+        ResultError: a result file does not follow its schema.
 
     Example:
         >>> read_side(plan, find_source(plan, "dlt"), "human36m", tables, print).record.method  # doctest: +SKIP
@@ -533,14 +533,14 @@ def compare_sources(
 
     Args:
         plan: rows and data sets.
-        a: row or file of predictions.
-        b: row or file of predictions.
-        dataset: the only data set; None: all that both have results of.
+        a: name of a row, or path of a predictions file.
+        b: name of a row, or path of a predictions file.
+        dataset: name of one data set; None: all on which both have results.
         tables: ids of the tables; empty: all.
-        doubt: called with a warning for a file that seems to have a simple mistake.
+        doubt: called with a warning if a file seems to have a simple mistake.
 
     Raises:
-        InputError: a name is unknown, results are absent or of different data, or no table is common.
+        InputError: a name is unknown, results are missing or of different data, or A and B share no table.
 
     Example:
         >>> compare_sources(plan, "dlt", "mine.parquet").tables[0].difference  # doctest: +SKIP
@@ -574,7 +574,7 @@ def compare_sources(
 
 
 def _remedy(result: Differences) -> str:
-    """What keeps two results apart: the facts of the first signature, else the tables of each."""
+    """Reason why two results are not comparable: the differing facts of their signatures, or their tables."""
     if result.other_signature:
         first = result.other_signature[0]
         facts = ", ".join(f"{name}: {a} | {b}" for name, (a, b) in first.facts.items())

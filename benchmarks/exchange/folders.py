@@ -1,7 +1,7 @@
 """Changes between two results folders: results/<profile> of two commits or two machines.
 
-Scores and comparisons are compared value by value. Commits, dates, versions, hardware and the hashes of checkpoints do
-not count: they differ between machines without any number that does.
+Scores and comparisons are compared value by value. Commits, dates, versions, hardware and hashes of checkpoints are
+ignored because they differ between machines even if all scores are equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROVENANCE = ("options", "data_manifest", "seeds", "weights")
 
 
 class Change(Record):
-    """One value that differs."""
+    """One value that differs between two results folders, A and B."""
 
     dataset: str
     row: str = Field(description="row, or both rows of a pair as `a - b`")
@@ -56,7 +56,7 @@ class Change(Record):
 
 
 class SignatureChange(Record):
-    """A number whose signature differs."""
+    """Score whose signature differs between two results folders."""
 
     dataset: str
     row: str
@@ -65,7 +65,7 @@ class SignatureChange(Record):
 
 
 class FolderChanges(Record):
-    """Everything that differs between two results folders."""
+    """All differences between two results folders, A and B."""
 
     format: Literal[1] = 1
     a: str
@@ -78,12 +78,12 @@ class FolderChanges(Record):
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """Whether the folders have equal results."""
         return not (self.added or self.gone or self.signatures or self.changes)
 
 
 def is_results_folder(path: Path) -> bool:
-    """Whether a path is a folder with scores, results/<profile>."""
+    """Whether a path is a results folder, which has a folder of scores."""
     return (path / "scores").is_dir()
 
 
@@ -93,11 +93,11 @@ def compare_folders(a: Path, b: Path, dataset: str | None = None, tables: Sequen
     Args:
         a: results/<profile> before.
         b: results/<profile> after.
-        dataset: the only data set; None: all.
-        tables: the only tables; empty: all.
+        dataset: data set to compare; None: all.
+        tables: ids of the tables to compare; empty: all.
 
     Raises:
-        InputError: a folder has no scores, or neither has any of the data set or of a table.
+        InputError: a folder has no scores, or neither folder has scores on the data set or in a table.
         ResultError: a file does not follow its schema.
 
     Example:
@@ -124,7 +124,7 @@ def compare_folders(a: Path, b: Path, dataset: str | None = None, tables: Sequen
     result.gone += ["/".join(key) for key in of_a if key not in of_b]
     for key, old in of_a.items():
         if (new := of_b.get(key)) is not None:
-            _compare_files(result, key, old, new, tables)
+            compare_files(result, key, old, new, tables)
     both = _comparisons(a, dataset), _comparisons(b, dataset)
     result.added += [f"{name}/comparisons" for name in both[1] if name not in both[0]]
     result.gone += [f"{name}/comparisons" for name in both[0] if name not in both[1]]
@@ -146,10 +146,21 @@ def _comparisons(folder: Path, dataset: str | None) -> dict[str, ComparisonFile]
     return {path.stem: ComparisonFile.read(path) for path in paths}
 
 
-def _compare_files(
+def compare_files(
     result: FolderChanges, key: tuple[str, str], old: ScoreFile, new: ScoreFile, tables: Sequence[str]
 ) -> None:
-    """Add the changes of one row on one data set."""
+    """Compare two score files of one row on one data set, and add their differences to ``result``.
+
+    Args:
+        result: differences of two folders; the changes are added to it.
+        key: (data set, row).
+        old: score file in folder A.
+        new: score file in folder B.
+        tables: ids of the tables to compare; empty: all.
+
+    Example:
+        >>> compare_files(result, ("human36m", "dlt"), before, after, ["T1"])  # doctest: +SKIP
+    """
     dataset, row = key
     for field, values in _changed(_facts(old), _facts(new)):
         result.changes.append(Change(dataset=dataset, row=row, table="", field=field, old=values[0], new=values[1]))
@@ -188,7 +199,7 @@ _WITH_UNIT = ("value", "ci95", "ci95_groups", "seeds", "over_cameras", "differen
 
 
 def _has_unit(field: str) -> bool:
-    """Whether a field is in the unit of the number."""
+    """Whether a field has the unit of the score."""
     first, _, rest = field.partition(".")
     return first in _WITH_UNIT or (first == "breakdown" and rest.startswith(("action.", "subject.", "joint.")))
 
@@ -196,7 +207,7 @@ def _has_unit(field: str) -> bool:
 def _matched(
     before: Sequence[Score], after: Sequence[Score]
 ) -> tuple[list[tuple[Score, Score]], list[Score], list[Score]]:
-    """Numbers of one table in pairs: of equal signatures, then of equal groups; and those left on each side."""
+    """Pair the scores of one table by signature, then by group; also return the unpaired scores of each side."""
     by_signature = {str(score.signature): score for score in after}
     pairs = [(score, by_signature[key]) for score in before if (key := str(score.signature)) in by_signature]
     first, second = ({id(pair[side]) for pair in pairs} for side in (0, 1))
@@ -207,13 +218,13 @@ def _matched(
 
 
 def _changed(old: Any, new: Any) -> list[tuple[str, tuple[JsonValue, JsonValue]]]:
-    """Fields with different values."""
+    """Fields with different values: (field, (old, new))."""
     a, b = dict(_leaves(old)), dict(_leaves(new))
     return [(field, (a.get(field), b.get(field))) for field in dict.fromkeys([*a, *b]) if a.get(field) != b.get(field)]
 
 
 def _leaves(value: Any, field: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Path and value of each number, text or flag of a JSON value; the entries of seeds by their seed."""
+    """Path and value of each number, text or flag in a JSON value; entries of seeds are named by their seed."""
     items: list[tuple[str, Any]]
     if isinstance(value, dict):
         items = list(value.items())
@@ -231,7 +242,7 @@ def _leaves(value: Any, field: str = "") -> Iterator[tuple[str, JsonValue]]:
 def _comparison_changes(
     old: ComparisonFile, new: ComparisonFile, rows: set[str], tables: Sequence[str]
 ) -> Iterator[Change]:
-    """Changes of the pairs, ranks and increases over a control of rows that both folders have."""
+    """Changes of pairs, ranks and increases over a control, for rows that both folders have."""
     before, after = (_of_comparisons(file, rows) for file in (old, new))
     for key in dict.fromkeys([*before, *after]):
         (table, _, row), shown, unit = key, *(after.get(key) or before[key])[1:]
@@ -254,7 +265,7 @@ def _comparison_changes(
 def _of_comparisons(
     file: ComparisonFile, rows: set[str]
 ) -> dict[tuple[str, str, str], tuple[dict[str, Any], str, str]]:
-    """Table, signature and name of a pair or row -> its values, input and unit."""
+    """Map (table, signature, name of a pair or row) to its values, input and unit."""
     values: dict[tuple[str, str, str], tuple[dict[str, Any], str, str]] = {}
     for each in file.tables:
         key, shown = str(each.signature), input_of(each.signature)
@@ -276,7 +287,7 @@ def _of_comparisons(
 
 
 def _in_order(pair: PairedDifference) -> PairedDifference:
-    """The pair with its rows in order of name, so that a change of their order is not a change of a number."""
+    """Pair with its rows sorted by name, so that another order of rows is not a change."""
     if pair.a < pair.b:
         return pair
 
@@ -300,14 +311,15 @@ _COUNTS = ("n_samples", "n_missing", "n_left_out", "n_false", "n_unjudged", "n_g
 
 
 def beyond(result: FolderChanges, margin_mm: float = 0.0) -> int:
-    """Number of differences that count: all, or with a margin those that it does not cover.
+    """Number of differences beyond a margin.
 
-    With a margin above 0, numbers count if they changed by more, in mm or m; their intervals, breakdowns and other
-    figures, and comparisons, do not count. Rows, tables, signatures, counts of poses and facts of files always count.
+    Added, missing or changed rows, tables, signatures, pose counts and facts of files always count. With margin 0 all
+    other values count, too. With a margin above 0, a score in mm or m counts if it changed by more than the margin;
+    intervals, breakdowns, other figures and comparisons do not count.
 
     Args:
         result: differences of two folders.
-        margin_mm: margin in mm.
+        margin_mm: margin in mm; 0: every difference counts.
 
     Example:
         >>> beyond(compare_folders(Path("before"), Path("after")), 0.01)  # doctest: +SKIP
@@ -327,7 +339,7 @@ def beyond(result: FolderChanges, margin_mm: float = 0.0) -> int:
 
 
 def folder_lines(result: FolderChanges) -> list[str]:
-    """Changes as text of at most `WIDTH` columns: one line for each number, with other changed fields counted.
+    """Changes as text of at most `WIDTH` columns: one line per score, and the number of other changed fields.
 
     Args:
         result: differences of two folders.
@@ -349,7 +361,7 @@ def folder_lines(result: FolderChanges) -> list[str]:
 
 
 def grouped(result: FolderChanges) -> dict[str, list[str]]:
-    """Changes by place, dataset/row/table (input), the number first; several fields of one kind are only counted.
+    """Changes by place, "dataset/row/table (input)": the score first, then other fields, counted by kind.
 
     Args:
         result: differences of two folders.

@@ -26,8 +26,8 @@ def submit(
 ) -> tuple[Path, list[ScoreFile]]:
     """Check predictions and write them with their card to submissions/<name>.
 
-    The copies have the card's ``name`` as their method, and the logical hash of their data. They are otherwise equal to
-    the files.
+    The metadata of the copies have the card's ``name`` as the method, and a hash of the content. Everything else is
+    copied unchanged.
 
     Args:
         plan: rows and data sets.
@@ -36,7 +36,7 @@ def submit(
         replace: whether an earlier submission of this name is overwritten.
 
     Returns:
-        The folder, and the scores on each data set.
+        Path of the folder, and one score file per data set.
 
     Raises:
         InputError: the card is invalid, its name is taken, or the predictions cannot be scored, seem to have a simple
@@ -63,7 +63,7 @@ def submit(
         doubts: list[str] = []
         records.append(score_stage(plan.submission(card.name, dataset), of_dataset, card.name, doubts.append))
         if doubts:
-            raise InputError(doubts[0], "a submission may not have this mistake", "correct the file")
+            raise InputError(doubts[0], "a submission must not have this mistake", "correct the file")
         truths: dict[str, TruthTable] = {}
         for number, path in enumerate(of_dataset):
             table = predictions.read(path)
@@ -71,7 +71,11 @@ def submit(
             truth = truths.setdefault(split, TruthTable.collect(plan.source(dataset).dataset, split))
             check_origin(table, truth)  # also of a file that no table takes
             _check_samples(table, truth)
-            stated = {"method": card.name, "logical_sha256": truth.logical_sha256}
+            stated = {
+                "method": card.name,
+                "logical_sha256": truth.logical_sha256,
+                "answers_sha256": table.answers_sha256(),
+            }
             copies.append((f"{dataset}-{number}.parquet", changed(table, info=table.info.model_copy(update=stated))))
     with WholeFiles() as outputs:
         for name, copy in copies:
@@ -85,7 +89,7 @@ def submit(
 
 
 def _check_samples(table: PoseTable, truth: TruthTable) -> None:
-    """InputError if a sample with true people has no row. Methods that detect people may leave samples out."""
+    """Raise InputError if a sample with true people has no row. Methods that detect people may skip samples."""
     condition = table.info.condition
     if condition.people != "each":
         return

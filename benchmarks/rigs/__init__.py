@@ -1,1 +1,1 @@
-"""Rigs of the user: `poseboard rig new`, `check`, `detect` and `run`, one file per command."""
+"""Commands for users' rigs: `poseboard rig new`, `check`, `detect` and `run`, one file per command."""

@@ -1,4 +1,4 @@
-"""`poseboard rig check`: mistakes of a rig, named from its calibration and detections."""
+"""Check of a rig for mistakes in its calibration and detections (`poseboard rig check`)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ MOST_FRAMES = 1500
 
 
 def check(root: Path) -> tuple[list[Finding], dict[str, dict[str, Any]]]:
-    """Mistakes of the rig in a folder, the most certain first, and the fields of rig.yaml that repair each kind.
+    """Find mistakes of a rig in its calibration and detections.
 
-    Frames in which any camera sees several people are left out.
+    Frames with several people in any view are ignored.
+
+    Returns:
+        Findings, the most certain first; and, by kind of mistake, the fields of rig.yaml that correct it.
 
     Raises:
-        InputError: the rig cannot be read, or it has too few frames with one person.
+        InputError: the rig cannot be read, or has too few frames with one person.
     """
     rig = Rig(root)
     where = root / RIG_FILE
     status = rig.status()
     if status.state != "ready":
-        raise InputError(where, status.detail, "write it by `poseboard rig new`")
+        raise InputError(where, status.detail, "write it with `poseboard rig new`")
     frames = _middle(rig.frames, MOST_FRAMES)
     joints_px, confidence = _one_person(rig, frames)
     try:
@@ -48,7 +51,7 @@ def _middle(frames: range, most: int) -> range:
 
 
 def _one_person(rig: Rig, frames: range) -> tuple[Array, Array]:
-    """Joints (V, F, J, 2) and confidence (V, F, J) of the frames; NaN where any camera has several people."""
+    """Joints (V, F, J, 2) in px and confidences (V, F, J) of the frames; NaN for frames with several people."""
     shape = (len(rig.views), len(frames), len(rig.skeleton))
     joints_px, confidence = np.full((*shape, 2), np.nan), np.zeros(shape)
     several: NDArray[np.bool_] = np.zeros(len(frames), dtype=bool)
@@ -63,7 +66,7 @@ def _one_person(rig: Rig, frames: range) -> tuple[Array, Array]:
 
 
 def _fields(rig: Rig, finding: Finding) -> dict[str, Any]:
-    """Fields of rig.yaml and their new values, from the present offset and side of each camera."""
+    """Fields of rig.yaml that correct a finding, with their new values."""
     out = finding.repair.changes(rig.cameras)
     for name, camera in rig.rig.cameras.items():
         if name in finding.repair.offset_frames:
@@ -74,7 +77,7 @@ def _fields(rig: Rig, finding: Finding) -> dict[str, Any]:
 
 
 def report(findings: Sequence[Finding], fields: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines that say what is wrong, by which figures, and what to change in rig.yaml."""
+    """Findings as text: each mistake, its evidence in numbers, and the change of rig.yaml that corrects it."""
     lines = []
     for number, finding in enumerate(findings, 1):
         lines.append(f"{number}. {'warning: ' if finding.warning else ''}{finding.text}")

@@ -1,4 +1,4 @@
-"""Commands `poseboard rig …`: data sets of the user's own."""
+"""Commands `poseboard rig …` for users' recordings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def new(
     truth: Annotated[Path | None, typer.Option(help="3D points of one person: TRC, C3D, CSV or Parquet")] = None,
     overwrite: Annotated[bool, typer.Option(help="replace data/NAME/rig.yaml")] = False,
 ) -> None:
-    """Read a calibration and 2D detections, and write data/NAME/rig.yaml with what was understood."""
+    """Read a calibration and 2D detections, and write the data set of a rig to data/NAME."""
     from poseboard.benchmarks.rigs.new import NewRig, new_rig
 
     request = NewRig(
@@ -65,7 +65,7 @@ def check(
     name: Annotated[str, typer.Argument(help="name of a rig in data/, or its folder")],
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Name mistakes in the calibration and detections of a rig. Exit status: 0 none, 1 mistakes or warnings."""
+    """Find mistakes in the calibration and detections of a rig. The exit status is 1 if there are any, or warnings."""
     from poseboard.benchmarks.rigs import check as rig_check
 
     folder = Path(name) if Path(name).is_dir() else Path.cwd() / "data" / name
@@ -90,7 +90,7 @@ def detect(
 ) -> None:
     """Detect people in videos with BlazePose, and write 2D detections for `rig new`.
 
-    Needs `poseboard data fetch blazepose` once. A stronger detector of your own always does instead, see docs/rig.md.
+    Run `poseboard data fetch blazepose` first. You can also use a stronger detector of your own; see docs/rig.md.
     """
     from poseboard.benchmarks.rigs.detect import detect as run
 
@@ -106,10 +106,10 @@ def run(
         list[str] | None, typer.Option(help="trc, c3d, parquet, csv or json; repeatable; default: all")
     ] = None,
 ) -> None:
-    """Triangulate the people of a rig, print how good they are, and write them for other programs.
+    """Triangulate the people of a rig, print their scores, and write 3D points for other programs.
 
-    Without ground truth, the numbers are the error in a camera held out, the spread of bone lengths, jitter, and the
-    share of joints that are triangulated, each with a 95 % confidence interval over time blocks.
+    Without ground truth, the scores are the reprojection error in a held-out camera, the spread of bone lengths,
+    jitter, and the share of triangulated joints, each with a 95 % confidence interval over time blocks.
     """
     from poseboard.benchmarks.jobs import use_one_thread, workers
     from poseboard.benchmarks.plan import Plan
@@ -125,14 +125,14 @@ def run(
 
 
 def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    """Name -> value of options of the form NAME=VALUE."""
+    """Parse options of the form NAME=VALUE to a mapping."""
     pairs: dict[str, str] = {}
     for text in values or []:
         name, separator, value = text.rpartition("=")
         if not separator or not name or not value:
             raise InputError(f"{option} {text}", "is not of the form NAME=VALUE", f"write {option} cam2=…")
         if name in pairs:
-            raise InputError(f"{option} {text}", f"{name} is given twice", "keep one")
+            raise InputError(f"{option} {text}", f"{name} is repeated", f"use {option} once per camera")
         pairs[name] = value
     return pairs
 

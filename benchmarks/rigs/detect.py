@@ -1,4 +1,4 @@
-"""2D detection of people in the videos of a rig, with progress."""
+"""2D detection of people in the videos of a rig (`poseboard rig detect`)."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def detect(
         home: folder of params.yaml.
         out: file to write; None: detections.parquet in the folder, or the detections of the rig.
         weights: weights of BlazePose; None: `WEIGHTS`.
-        people: largest number of people per camera, see `detect_videos`.
-        overwrite: whether an existing file is replaced.
-        say: called with lines for the user.
+        people: maximum number of people per camera; the largest people in the image are kept.
+        overwrite: whether to replace an existing file.
+        say: called with messages for the user.
 
     Returns:
-        The file.
+        Path of the written file.
 
     Raises:
         InputError: the target has no videos, the file exists, or a video cannot be read.
@@ -58,7 +58,7 @@ def detect(
     if path.suffix.lower() != ".parquet":
         raise InputError(path, "is not a Parquet file", "choose a name that ends in .parquet")
     if path.exists() and not overwrite:
-        raise InputError(path, "exists already", "choose another file by --out, or add --overwrite")
+        raise InputError(path, "exists already", "choose another file with --out, or add --overwrite")
     keypoints = detect_videos(videos, weights or home / WEIGHTS, people=people, say=say)
     write_keypoints(path, keypoints)
     for line in (*keypoints.summary(), *keypoints.remarks):
@@ -70,15 +70,17 @@ def detect(
 
 
 def _videos_of_rig(name: str, home: Path) -> tuple[dict[str, Path], Path]:
-    """Videos of a rig by camera, and the file of its detections."""
+    """Videos of a rig by camera, and the path of its detections file."""
     root = home / "data" / name
     if Path(name).name != name or not (root / RIG_FILE).is_file():
-        raise InputError(name, "is neither a folder of videos nor a rig", "check the path, or see `poseboard rig new`")
+        raise InputError(
+            name, "is not a folder of videos or a rig", "correct the path, or run `poseboard rig new` first"
+        )
     rig = read_rig(root / RIG_FILE)
     videos = {camera: root / entry.video for camera, entry in rig.cameras.items() if entry.video is not None}
     without = [camera for camera in rig.cameras if camera not in videos]
     if without:
-        problem = f"no video of {', '.join(without)}"
+        problem = f"has no video of {', '.join(without)}"
         raise InputError(root / RIG_FILE, problem, "name the videos in rig.yaml, or pass their folder")
     return videos, root / rig.detections
 
@@ -92,17 +94,17 @@ def detect_videos(
 ) -> Keypoints:
     """Detect people in videos with BlazePose.
 
-    All videos are opened before the first frame is processed, so that a damaged one costs no time.
+    All videos are opened before the first frame is processed, so that a damaged video is reported at once.
 
     Args:
-        videos: camera -> video.
-        weights: pose_landmark_full.tflite.
-        people: largest number of people per camera; of more, the largest in the picture are followed.
-        say: called with lines for the user: videos, and the time that is left after the first frames.
+        videos: camera -> path of the video.
+        weights: path of pose_landmark_full.tflite.
+        people: maximum number of people per camera; the largest people in the image are tracked.
+        say: called with messages for the user: videos, and the remaining time after the first frames.
 
     Returns:
-        Detections with the joints of `BLAZEPOSE`. People are numbered per camera: person 0 of two cameras may be two
-        people. One person is not tracked.
+        Detections with the joints of `BLAZEPOSE`. People are numbered per camera: person 0 in two cameras may be two
+        different people. With ``people`` 1, the person is not tracked over frames.
 
     Raises:
         InputError: the weights or a video cannot be read, or the number of people is wrong.
@@ -130,7 +132,7 @@ def detect_videos(
 
 
 class _Clock:
-    """Progress over all frames, and one line with the rate after the first frames."""
+    """Progress over all frames, with a message on the frame rate after the first frames."""
 
     def __init__(self, total: int, report: Report, say: Callable[[str], None]) -> None:
         self._total, self._report, self._say = total, report, say
@@ -148,7 +150,7 @@ class _Clock:
             yield frame
 
     def skip(self, frames: int) -> None:
-        """Leave out frames that a header promised."""
+        """Subtract frames that a header announced but the video lacks."""
         self._total -= frames
 
 

@@ -1,6 +1,6 @@
-"""`poseboard demo --calibration`: one person in several views of one instant, in 2D and in 3D.
+"""2D and 3D pose of one person from several views of one instant (`poseboard demo --calibration`).
 
-Also the 2D skeletons that `poseboard demo` draws into single photographs if the weights of the 2D detector are there.
+Also draws the 2D skeletons of `poseboard demo` into single photographs if the weights of the 2D detector exist.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def instant(
     """Detect one person in views of one instant, triangulate, and draw all views and the pose in 3D.
 
     Args:
-        images: one image per camera, named like the cameras.
-        calibration: file of the cameras, see `read_calibration`.
+        images: one image per camera, named like the camera.
+        calibration: calibration file of the cameras (`read_calibration`).
         weights: weights of BlazePose.
-        out: folder of the picture.
-        unit: unit of the calibration, if its format does not fix it.
+        out: folder for the picture.
+        unit: unit of the calibration, if its format has no fixed unit.
 
     Returns:
-        The picture, and lines for the user: what was detected, and how well the views agree.
+        Path of the picture, and messages for the user: detections, and agreement of the views.
 
     Raises:
         InputError: an image, the calibration or the weights cannot be read, a name is not a camera, or the person is
@@ -65,7 +65,7 @@ def instant(
         views.append(view)
         lines.append(f"{path.name}: " + ("one person" if np.isfinite(view.boxes_px).all() else "no person"))
     if sum(np.isfinite(view.boxes_px).all() for view in views) < 2:
-        raise InputError(", ".join(path.name for path in images), "a person is in fewer than two views", "add views")
+        raise InputError(", ".join(path.name for path in images), "fewer than two views have a person", "add views")
     sample = Sample("instant", tuple(views), Group("instant", "instant", "instant"))
     method = Ransac({"swaps": True}, BLAZEPOSE)
     (poses,) = method.predict([sample])
@@ -84,7 +84,7 @@ def instant(
 
 
 def with_skeletons(image: Image, boxes_px: Array, network: BlazePose) -> Image:
-    """Copy of an image (H, W, 3) with the 2D skeleton of the person in each box (P, 4) drawn into it."""
+    """Draw the 2D skeleton of the person in each box (P, 4) into a copy of an image (H, W, 3)."""
     drawn = np.ascontiguousarray(image.copy())
     width = max(1, round(max(image.shape[:2]) / 300))
     for left, upper, right, lower in boxes_px.tolist():
@@ -99,12 +99,12 @@ def with_skeletons(image: Image, boxes_px: Array, network: BlazePose) -> Image:
 
 
 def _view(path: Path, camera: Camera, network: BlazePose) -> View:
-    """View of an image with the largest person in it; NaN without a person."""
+    """View of an image with its largest person; NaN without a person."""
     image = read_image(path)
     size = (image.shape[1], image.shape[0])
     if min(camera.size) > 0 and camera.size != size:
         problem = f"is {size[0]} x {size[1]}, its calibration is for {camera.size[0]} x {camera.size[1]}"
-        raise InputError(path, problem, "use an image of the size of the calibration")
+        raise InputError(path, problem, "use an image with the size of the calibration")
     people = network.find(image)
     joints_px, confidence = np.full((1, len(BLAZEPOSE), 2), np.nan), np.zeros((1, len(BLAZEPOSE)))
     if people:

@@ -1,4 +1,4 @@
-"""Data sets of the user's own: calibration and detections in, data/<name>/rig.yaml and detections.parquet out."""
+"""Data sets from users' recordings: write rig.yaml and detections.parquet from a calibration and detections."""
 
 from __future__ import annotations
 
@@ -60,23 +60,23 @@ _OUTSIDE = 0.05
 
 @dataclass(frozen=True)
 class NewRig:
-    """What `poseboard rig new` is asked for.
+    """Options of `poseboard rig new`.
 
     Args:
         name: name of the data set.
-        calibration: file or folder.
-        detections: file or folder.
-        videos: folder of videos, named like the cameras; None without.
-        unit: unit of the calibration, if its format does not fix it.
-        format: format of the calibration; None: recognised.
-        joints: joint set of detections without joint names; None: by their number.
+        calibration: calibration file, or a folder with one.
+        detections: file or folder of 2D detections.
+        videos: folder of videos, named like the cameras; None: no videos.
+        unit: unit of the calibration, if its format has no fixed unit.
+        format: format of the calibration; None: recognised from the content.
+        joints: joint set of detections without joint names; None: inferred from the number of joints.
         confidence: scale of the confidences; None: 0 to 1.
         fps: frame rate; None: that of the videos, else `ASSUMED_FPS`.
         offsets: camera -> frame of its detections minus frame of the rig.
         cameras: name in the detections -> name in the calibration.
-        up: axis that points up; None: from the people.
-        truth: file of 3D points; None without.
-        overwrite: whether an existing rig.yaml is replaced.
+        up: axis that points up; None: estimated from the people.
+        truth: file of 3D ground-truth points; None: no ground truth.
+        overwrite: whether to replace an existing rig.yaml.
     """
 
     name: str
@@ -99,14 +99,14 @@ def new_rig(request: NewRig, home: Path) -> list[str]:
     """Read calibration and detections, and write data/<name>/rig.yaml and detections.parquet.
 
     Args:
-        request: what to read.
+        request: options of the command.
         home: folder of params.yaml.
 
     Returns:
-        Lines for the user: what was understood, and what to do next.
+        Messages for the user: cameras, joints and frames of the rig, and the next command.
 
     Raises:
-        InputError: a file is wrong, names differ, or something is not known and has to be said.
+        InputError: a file is invalid, names differ, or an option is needed, such as the unit.
     """
     _check_name(request.name)
     folder = home / "data" / request.name
@@ -209,19 +209,22 @@ def match_names(
     where: str,
     kind: Literal["calibration", "videos"] = "calibration",
 ) -> dict[str, str]:
-    """Name in the detections -> name in the calibration or of the video, in the order of the detections.
+    """Match camera names of the detections to names of the calibration or of the videos.
 
-    Names are equal, or equal but for case, separators and words such as "json" and "cam".
+    Names match if they are equal except for case, separators and words such as "json" and "cam".
 
     Args:
-        detections: names in the detections.
+        detections: camera names in the detections.
         others: names of the calibrated cameras, or of the videos.
-        mapping: name in the detections -> other name, as the user says it; goes first.
-        where: both sources, for errors.
-        kind: what ``others`` are.
+        mapping: pairs from the user, name in the detections -> other name; they take precedence.
+        where: names of both sources, for errors.
+        kind: source of ``others``.
+
+    Returns:
+        Name in the detections -> other name, in the order of ``detections``.
 
     Raises:
-        InputError: a camera of the detections has no or several others; both lists are named.
+        InputError: a camera of the detections matches no name or several names; the error lists both sources.
 
     Example:
         >>> match_names(["cam01_json"], ["cam1", "cam2"], {}, "files")
@@ -253,13 +256,13 @@ def match_names(
     if doubles:
         problem = f"{' and '.join(doubles)} are both {matches[doubles[0]]}: {both}"
         if kind == "calibration":
-            remedy = "say which is which by --camera DETECTIONS=CALIBRATION"
+            remedy = "pair the names with --camera DETECTIONS=CALIBRATION"
         raise InputError(where, problem, remedy)
     return matches
 
 
 def _plain(name: str) -> tuple[object, ...]:
-    """Name without case, separators and words that tools add; numbers by value."""
+    """Key of a name for matching: without case, separators and words that tools add, and with numbers by value."""
     parts = re.findall(r"[0-9]+|[^\W\d_]+", name.casefold())
     added = {"json", "img", "int", "ext", "cam", "camera", "port", "pose", "video", "mp"}
     return tuple(int(part) if part.isdecimal() else part for part in parts if part not in added)
@@ -271,12 +274,12 @@ def _shell(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """People as pairs of views triangulate them, in the unit of the cameras.
+    """Measurements of people triangulated from pairs of views.
 
     Args:
-        height: median height.
-        upwards: (3,) median direction from the feet to the shoulders, world; NaN without these joints.
-        count: number of pairs of views with a person.
+        height: median height, in the unit of the cameras.
+        upwards: (3,) median direction from the feet to the shoulders in the world; NaN without these joints.
+        count: number of measured people, summed over pairs of views and frames.
     """
 
     height: float
@@ -285,11 +288,11 @@ class Measured:
 
 
 def measure_people(cameras: Mapping[str, Camera], keypoints: Keypoints, offsets: Mapping[str, int]) -> Measured | None:
-    """Height and upward direction of people, triangulated by pairs of views; None if too few rays meet.
+    """Measure height and upward direction of people, triangulated from pairs of views; None if too few rays meet.
 
     Args:
         cameras: name -> camera, in any unit.
-        keypoints: detections; in each frame and view, the most confident person is used.
+        keypoints: 2D detections; the most confident person of each frame and view is used.
         offsets: camera -> frame of its detections minus frame of the rig.
     """
     _, joints_px = most_confident(cameras, keypoints, offsets, _SAMPLED_FRAMES)
@@ -330,13 +333,13 @@ def measure_people(cameras: Mapping[str, Camera], keypoints: Keypoints, offsets:
 def most_confident(
     cameras: Mapping[str, Camera], keypoints: Keypoints, offsets: Mapping[str, int], most: int | None = None
 ) -> tuple[NDArray[np.int64], Array]:
-    """Frames (F,) of the rig that at least two cameras have, and the most confident person of each view.
+    """Frames of the rig with detections in at least two views, and the most confident person of each view.
 
     Args:
         cameras: name -> camera.
-        keypoints: detections with these names.
+        keypoints: 2D detections with these camera names.
         offsets: camera -> frame of its detections minus frame of the rig.
-        most: number of frames to choose evenly; None: all.
+        most: maximum number of frames, evenly spaced; None: all.
 
     Returns:
         Frames (F,), and undistorted joints (V, F, J, 2) in pixels; NaN where missing.
@@ -355,22 +358,22 @@ def most_confident(
 
 
 def _best(people: People, offset: int) -> tuple[NDArray[np.int64], Array]:
-    """Frames of the rig (n,), and the joints (n, J, 2) of the person with the largest sum of confidences."""
+    """Frames of the rig (n,), and joints (n, J, 2) in px of the person with the largest sum of confidences."""
     order = np.lexsort((-people.confidence.sum(axis=1), people.frame))
     frames, first = np.unique(people.frame[order], return_index=True)
     return frames - offset, people.xy_px[order[first]]
 
 
 def pairs_of_rays(cameras: Sequence[Camera], joints_px: Array) -> tuple[Array, Array]:
-    """Triangulate each joint from each pair of views: the middle of the shortest line between two rays.
+    """Triangulate each joint from each pair of views as the midpoint of the shortest segment between two rays.
 
     Args:
         cameras: V cameras.
         joints_px: (V, F, J, 2) undistorted pixels.
 
     Returns:
-        Points (pairs, F, J, 3) and the lengths (pairs, F, J) of the lines, in the unit of the cameras; NaN for joints
-        behind a camera and for rays that are almost parallel.
+        Points (pairs, F, J, 3) and lengths (pairs, F, J) of the segments, in the unit of the cameras; NaN for joints
+        behind a camera and for nearly parallel rays.
     """
     directions = []
     for camera, points in zip(cameras, joints_px, strict=True):
@@ -395,13 +398,13 @@ def pairs_of_rays(cameras: Sequence[Camera], joints_px: Array) -> tuple[Array, A
 
 
 def _median(values: Array, axis: int) -> Array:
-    """Median without NaN; NaN for slices of NaN, without a warning."""
+    """Median that ignores NaN; NaN without a warning for slices of NaN."""
     lost = np.isnan(values).all(axis=axis, keepdims=True)
     return np.where(lost, np.nan, np.nanmedian(np.where(lost, 0.0, values), axis=axis, keepdims=True)).squeeze(axis)
 
 
 def _quantile(values: Array, share: float) -> Array:
-    """Quantile of each row without NaN; NaN for rows of NaN."""
+    """Quantile of each row that ignores NaN; NaN for rows of NaN."""
     lost = np.asarray(np.isnan(values).all(axis=1))
     return np.where(lost, np.nan, np.nanquantile(np.where(lost[:, None], 0.0, values), share, axis=1))
 
@@ -415,7 +418,7 @@ class _Video:
 
 
 def _videos(folder: Path | None, cameras: Sequence[str]) -> dict[str, _Video]:
-    """Camera -> video; empty without a folder."""
+    """Map cameras to their videos; empty without a folder."""
     if folder is None:
         return {}
     files = videos_of(folder)
@@ -429,7 +432,7 @@ def _probe(path: Path) -> _Video:
 
 
 def _block_s(keypoints: Keypoints, fps: float) -> float:
-    """Length of time blocks, seconds: 1 s, or a tenth of a shorter recording, so that there are ten to resample."""
+    """Length of the bootstrap's time blocks in s: 1 s, or a tenth of a shorter recording."""
     spans = [int(people.frame[-1] - people.frame[0]) + 1 for people in keypoints.cameras.values() if len(people)]
     return round(min(1.0, max(spans, default=1) / fps / _FEWEST_BLOCKS), 4)
 
@@ -444,12 +447,14 @@ def _frame_rate(fps: float | None, videos: Mapping[str, _Video]) -> tuple[float,
         return ASSUMED_FPS, "assumed; correct it in rig.yaml, or give --fps"
     if max(rates) - min(rates) > 0.01 * max(rates):
         each = ", ".join(f"{name} {video.fps:g}" for name, video in videos.items())
-        raise InputError("--videos", f"the frame rates differ: {each}", "resample them, or say one by --fps")
+        raise InputError(
+            "--videos", f"the frame rates differ: {each}", "resample the videos, or set the rate with --fps"
+        )
     return float(np.median([video.fps for video in videos.values() if video.fps > 0])), "of the videos"
 
 
 def _with_size(camera: Camera, name: str, videos: Mapping[str, _Video]) -> Camera:
-    """The camera with the image size of its video, if the calibration has none; InputError if the two differ much."""
+    """Camera with the image size of its video if the calibration has none; raise InputError if sizes differ much."""
     if name not in videos or camera.size == videos[name].size:
         return camera
     size = videos[name].size
@@ -457,12 +462,12 @@ def _with_size(camera: Camera, name: str, videos: Mapping[str, _Video]) -> Camer
         if is_near_size(camera.size, size):
             return camera
         problem = f"is {size[0]} x {size[1]}, the calibration of {name} is for {camera.size[0]} x {camera.size[1]}"
-        raise InputError(videos[name].path, problem, "calibrate at the size of the video, or convert the video")
+        raise InputError(videos[name].path, problem, "calibrate at the size of the video, or resize the video")
     return Camera(camera.K, camera.R, camera.t, camera.dist, size, camera.distortion)
 
 
 def _size_lines(cameras: Mapping[str, Camera], videos: Mapping[str, _Video]) -> list[str]:
-    """A line per camera with a video of nearly the size of its calibration."""
+    """Message for each camera whose video has nearly, but not exactly, the size of the calibration."""
     return [
         f"{name}: the video is {video.size[0]} x {video.size[1]}, the calibration {cameras[name].size[0]} x "
         f"{cameras[name].size[1]}; used as it is, so that joints may be off by the difference"
@@ -476,7 +481,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _up(option: str | None, measured: Measured | None) -> tuple[Up, str]:
-    """Axis that points up, and a line that says why."""
+    """Axis that points up, and a message with the reason."""
     axes: dict[str, Up] = {axis: axis for axis in get_args(Up)}
     if option is not None:
         if option not in axes:
@@ -498,7 +503,7 @@ def _truth(
     offsets: Mapping[str, int],
     fps: float,
 ) -> tuple[RigTruth, list[str]]:
-    """Rigid transform and start of a file of 3D points, by fitting it to the triangulated detections."""
+    """Rigid transform and start time of a file of 3D points, fitted to the triangulated detections; and messages."""
     motion = read_motion(path)
     rows, columns = joints_in_common(keypoints.joints, motion, str(path))
     frames, joints_px = most_confident(cameras, keypoints, offsets, 5 * _SAMPLED_FRAMES)
@@ -509,7 +514,7 @@ def _truth(
     most = max((fit[3] for fit in fits.values() if fit is not None), default=0)
     fitted = {shift: fit for shift, fit in fits.items() if fit is not None and fit[3] >= _SHARED * most}
     if not fitted:
-        remedy = "check that it is of the same take, and the offsets of the cameras"
+        remedy = "use a file of the same recording, and check the offsets of the cameras"
         raise InputError(path, "cannot be aligned: fewer than ten points in common with the detections", remedy)
     start_s = min(fitted, key=lambda shift: fitted[shift][2])
     at_start = fitted.get(0.0)
@@ -531,7 +536,7 @@ def _truth(
 def _fit(
     motion: Motion, columns: Sequence[int], times_s: Array, targets: Array
 ) -> tuple[Array, Array, float, int] | None:
-    """Rotation, translation, median distance and number of points at times that are fitted to targets (F, N, 3)."""
+    """Fit a motion at some times to targets (F, N, 3): rotation, translation, median distance, number of points."""
     source = at_times(motion, times_s)[:, columns].reshape(-1, 3)
     target = targets.reshape(-1, 3)
     whole = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
@@ -571,7 +576,7 @@ def _people_line(measured: Measured | None) -> str:
 
 
 def _outside(cameras: Mapping[str, Camera], keypoints: Keypoints) -> list[str]:
-    """A line per camera with many joints outside its image."""
+    """Message for each camera with many joints outside its image."""
     lines = []
     for name, camera in cameras.items():
         points = keypoints.cameras[name].xy_px.reshape(-1, 2)

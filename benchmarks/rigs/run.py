@@ -1,4 +1,4 @@
-"""`poseboard rig run`: 3D poses of a rig by a row, their numbers without ground truth, pictures, files and a page."""
+"""3D poses of a rig with scores, pictures, files for other programs, and a page (`poseboard rig run`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from poseboard.benchmarks.examples import frustum
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input
 from poseboard.benchmarks.score import evaluate_stage
@@ -24,7 +25,8 @@ from poseboard.protocols import predictions
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Score, ScoreFile
 from poseboard.protocols.without_truth import track
-from poseboard.report.rig_page import RigCamera, RigNumber, RigPerson, RigRun, rig_page
+from poseboard.report.rig_page import RigNumber, RigRun, rig_page
+from poseboard.report.viewer import RigCamera, RigPerson
 
 SHORTEST_TRACK_S = 0.5
 """Tracks shorter than this are not written, if there are longer ones: they are mostly false people."""
@@ -35,10 +37,10 @@ _WORST = 3
 
 
 def run_of_rig(plan: Plan, name: str, row: str) -> Run:
-    """The run of a row on a rig, which params.yaml need not name.
+    """Run of a row on a rig, which need not be in params.yaml.
 
     Raises:
-        InputError: there is no such rig or row, or the row cannot run on it.
+        InputError: the rig or row is unknown, or the row cannot run on the rig.
     """
     if name not in plan.params.datasets:
         folder = plan.home / "data" / name
@@ -58,11 +60,11 @@ def run_of_rig(plan: Plan, name: str, row: str) -> Run:
 
 
 def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
-    """Predict and score a rig, and write its people and its page; yields lines for the user.
+    """Predict and score a rig, write its 3D points and its page, and yield messages for the user.
 
     Args:
-        run: run of a row on a rig, see `run_of_rig`.
-        out: folder of the files of 3D points.
+        run: run of a row on a rig (`run_of_rig`).
+        out: folder for the files of 3D points.
         formats: names in `datasets.motion.FORMATS`.
 
     Raises:
@@ -112,8 +114,8 @@ def page_content(
     Args:
         run: run of a row on the rig.
         rig: cameras and joints.
-        scores: of the run.
-        people: tracked people, see `motions`.
+        scores: scores of the run.
+        people: tracked people (`motions`).
         pictures: caption and PNG of some frames.
     """
     lines = describe_cameras(rig.cameras)
@@ -149,17 +151,13 @@ def page_content(
 
 
 def _pyramid(camera: Camera, up: Up) -> tuple[Array, Array]:
-    """Centre (3,) and directions (4, 3) to the corners of the image, world with y up; lens distortion is left out."""
-    width, height = camera.size if min(camera.size) > 0 else 2 * camera.K[:2, 2]
-    corners = camera.normalised([[0, 0], [width, 0], [width, height], [0, height]])
-    directions = np.column_stack([corners, np.ones(4)]) @ camera.R
-    points = np.vstack([camera.centre_mm, camera.centre_mm + directions])
-    turned = Motion(tuple("0abcd"), points[None], 1.0, up).turned("y").points_mm[0]
-    return turned[0], turned[1:] - turned[0]
+    """Centre (3,) in mm and directions (4, 3) to the image corners, in a world with y up; distortion is ignored."""
+    turned = Motion(tuple("0abcd"), frustum(camera)[None], 1.0, up).turned("y").points_mm[0]
+    return turned[0], (turned[1:] - turned[0]) / 1000.0
 
 
 def _chosen(table: PoseTable, keys: Sequence[str]) -> list[str]:
-    """Keys of a few frames with predictions, spread over the recording."""
+    """Keys of a few frames with predictions, evenly spread over the recording."""
     with_people = set(table.keys[np.isfinite(table.joints_mm).any(axis=(1, 2))].tolist())
     places = [key for key in keys if key in with_people]
     return [places[k * (len(places) - 1) // max(_PICTURES - 1, 1)] for k in range(min(_PICTURES, len(places)))]
@@ -168,7 +166,7 @@ def _chosen(table: PoseTable, keys: Sequence[str]) -> list[str]:
 def picture_of(table: PoseTable, rig: Rig, key: str) -> bytes:
     """PNG of one frame: detections (dots) and projected poses (lines) in each view, and the poses in 3D.
 
-    The images are the user's own, so they are shown; a missing one is left out.
+    The images belong to the user, so they are drawn; a missing image is skipped.
     """
     joints_mm = table.joints_mm[table.keys == key].astype(np.float64)
     views = []
@@ -183,16 +181,16 @@ def picture_of(table: PoseTable, rig: Rig, key: str) -> bytes:
 
 
 def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion]:
-    """People of a recording, tracked over its frames.
+    """Tracks of the people in a recording.
 
     Args:
-        table: predictions, in the world frame.
+        table: predictions in the world frame.
         keys: keys of all frames in order.
         rig: frame rate, vertical axis and frame numbers.
 
     Returns:
-        "person1", "person2", … in the order of their first frames -> points of the person from the first to the last
-        frame, NaN where it is not predicted.
+        "person1", "person2", … in the order of their first frames -> points of the person from its first to its last
+        frame; NaN where the person is not predicted.
     """
     rows = np.flatnonzero(np.isfinite(table.joints_mm).all(axis=-1).any(axis=-1))
     frame = positions(table, np.array(keys, dtype=object))[rows]
@@ -216,14 +214,14 @@ def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion
 
 
 def summary(scores: Sequence[Score]) -> Iterator[str]:
-    """A line per number, with its interval, and by camera and of the worst joints."""
+    """Scores as lines of text, with intervals, values by camera and the worst joints."""
     for score in _in_order(scores):
         yield f"{score.title}: {_number(score)}"
         yield from (f"    {line}" for line in _details(score.breakdown, score.lower_is_better))
 
 
 def _in_order(scores: Sequence[Score]) -> list[Score]:
-    """Headline numbers first."""
+    """Scores with headline scores first."""
     return sorted(scores, key=lambda score: not score.headline)
 
 

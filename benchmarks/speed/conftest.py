@@ -1,9 +1,7 @@
-"""Fixtures of the speed comparisons: time ours and a peer in turns, and write the SpeedFile that the page shows."""
+"""Fixtures of the speed comparisons: time our code and a reference in turns, and write the SpeedFile of the report."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import subprocess
@@ -14,32 +12,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from poseboard.benchmarks.provenance import hardware
+from poseboard.benchmarks.speed.process import one_thread, with_peak_memory
 from poseboard.protocols.records import SpeedFile
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """One thread for both sides: small linear algebra is slower in several."""
-    threads, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    with threadpool_limits(1):
+@pytest.fixture(name="one_thread")
+def in_one_thread() -> Iterator[None]:
+    """Run both sides in one thread, because small linear algebra is slower with several threads."""
+    with one_thread():
         yield
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(of_opencv)
 
 
 class Race(Protocol):
-    """Median seconds of ours, then of each peer."""
+    """Median seconds of our code, then of each reference."""
 
     def __call__(
         self, ours: Callable[[], object], *theirs: Callable[[], object], rounds: int = ..., calls: int = ...
@@ -48,10 +40,10 @@ class Race(Protocol):
 
 @pytest.fixture
 def race(benchmark: BenchmarkFixture) -> Race:
-    """Time callables in turns, so that noise of the machine hits all; pytest-benchmark's table shows ours.
+    """Time callables in turns, so that noise of the machine affects all; pytest-benchmark's table shows our time.
 
-    A turn is one call of each peer, then ``calls`` of ours: if ours takes microseconds, a single call would measure the
-    caches that a peer has just emptied.
+    In a turn, each reference is called once and our code ``calls`` times. If our code takes microseconds, a single call
+    would measure the caches that a reference has just emptied.
     """
 
     def run(ours: Callable[[], object], *theirs: Callable[[], object], rounds: int = 7, calls: int = 1) -> list[float]:
@@ -75,7 +67,7 @@ def race(benchmark: BenchmarkFixture) -> Race:
 
 
 class RecordSpeed(Protocol):
-    """Write ``<name>.json``; the peer should take at least ``aim`` times as long as ours, and ``kept`` be true."""
+    """Write ``<name>.json``; the reference should be at least ``aim`` times slower, and ``kept`` should be true."""
 
     def __call__(
         self,
@@ -92,7 +84,7 @@ class RecordSpeed(Protocol):
 
 @pytest.fixture
 def record_speed() -> RecordSpeed:
-    """Write a ratio to the folder $POSEBOARD_SPEED. Without that folder an aim or a limit that is missed fails."""
+    """Write a ratio to the folder $POSEBOARD_SPEED; without this variable, a missed aim or limit fails the test."""
 
     def record(
         name: str,
@@ -127,37 +119,20 @@ def record_speed() -> RecordSpeed:
 
 
 class PeakMemory(Protocol):
-    """The result of a call, and the MiB by which memory peaks above what was in use; None if /proc does not show it."""
+    """Result of a call, and its peak memory in MiB above the memory in use before; None: not measured."""
 
     def __call__(self, function: Callable[[], Tensor]) -> tuple[Tensor, float | None]: ...
 
 
 @pytest.fixture
 def peak_memory() -> PeakMemory:
-    """Measure one call; call the function once before, so that one-off costs are paid."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-    def mib(field: str) -> float:
-        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
-
-    def measure(function: Callable[[], Tensor]) -> tuple[Tensor, float | None]:
-        gc.collect()
-        try:
-            # Freed memory that the process keeps would be used again without counting.
-            ctypes.CDLL(None).malloc_trim(0)
-            reset.write_text("5")
-            before = mib("VmRSS")
-        except (OSError, AttributeError, StopIteration):
-            return function(), None
-        result = function()
-        return result, mib("VmHWM") - before
-
-    return measure
+    """Measure the peak memory of a call (`with_peak_memory`)."""
+    return with_peak_memory
 
 
 @pytest.fixture
 def own_process(request: pytest.FixtureRequest) -> Callable[..., dict[str, float]]:
-    """Run the test's file as a program with some arguments and read the JSON that it prints; its memory is its own."""
+    """Run the test's file as a separate process to measure its memory, and read the JSON that it prints."""
     if not Path("/proc/self/status").exists():
         pytest.skip("peak memory is read from /proc")
 

@@ -1,8 +1,6 @@
-"""Made-up cameras and the memory of a process, which several comparisons use."""
+"""Synthetic cameras for several comparisons."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def looking_at(centre_mm: Array, target_mm: Array) -> Array:
-    """Poses [R|t] (..., 3, 4) of cameras (..., 3) without roll that look at points (..., 3); the world's z is up."""
+    """Poses [R|t] (..., 3, 4) of cameras at centres (..., 3) that look at points (..., 3) without roll; z is up."""
     forward = target_mm - centre_mm
     forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, [0, 0, 1.0])
@@ -21,12 +19,6 @@ def looking_at(centre_mm: Array, target_mm: Array) -> Array:
 
 
 def ring(angle: Array, radius_mm: float, height_mm: Array | float) -> Array:
-    """Camera centres (..., 3) on a circle about the z axis."""
+    """Camera centres (..., 3) in mm on a circle around the z axis."""
     height = np.broadcast_to(height_mm, angle.shape)
     return np.stack([radius_mm * np.cos(angle), radius_mm * np.sin(angle), height], axis=-1)
-
-
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far (getrusage would count the parent as well)."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6

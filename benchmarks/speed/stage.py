@@ -1,4 +1,4 @@
-"""The speed stage: runs the comparisons of benchmarks/speed and writes their ratios, met or not."""
+"""The speed stage: run the comparisons of benchmarks/speed and write their ratios, also those below their aims."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from poseboard.protocols.records import SpeedFile
 
 
 def speed_stage(layout: Layout, *, full_size: bool = True, record: bool = False) -> list[str]:
-    """Run pytest over benchmarks/speed; a line per ratio.
+    """Run pytest on benchmarks/speed, and return a line per ratio.
 
-    A profile without ``full_size`` leaves out the comparisons that take more than a few seconds. A ratio below its aim
-    is a line like any other: on a busy machine that is a measurement as well. When pytest runs the comparisons by
-    itself, a ratio below its aim fails.
+    A ratio below its aim is reported, but is not an error here, because the machine may be busy. It is a failure if
+    pytest is run without this function.
 
     Args:
-        layout: where results lie.
+        layout: paths of the results.
         full_size: whether to run the comparisons that take more than a few seconds.
-        record: write into results/speed, which is kept in git, instead of results/<profile>/speed.
+        record: whether to write to results/speed, which is in git, instead of results/<profile>/speed.
 
     Raises:
-        InputError: a comparison broke before it was measured.
+        InputError: a comparison failed before its measurement.
     """
     target = (layout.home / "results" if record else layout.results) / "speed"
     target.mkdir(parents=True, exist_ok=True)
@@ -41,7 +40,7 @@ def speed_stage(layout: Layout, *, full_size: bool = True, record: bool = False)
     files = [SpeedFile.read(path) for path in sorted(target.glob("*.json"))]
     fresh = [file for file in files if datetime.fromisoformat(file.created) >= began]
     if done.returncode != 0 or not fresh:
-        raise InputError(folder, f"pytest ended with {done.returncode}", "its report is above")
+        raise InputError(folder, f"pytest ended with {done.returncode}", "correct the error in its report above")
     return [_line(file) for file in fresh]
 
 

@@ -1,4 +1,4 @@
-"""Average precision of 10^5 images with five people each, against one image at a time."""
+"""Speed of average precision on 10^5 images with five people each, compared with one image at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAMERA = Camera(np.array([[1500.0, 0, 960], [0, 1500, 540], [0, 0, 1]]), np.eye(
 
 
 def made_up(images: int) -> tuple[PoseTable, TruthTable]:
-    """People some metres apart, and predictions of all of them with 150 mm of noise, in another order."""
+    """Ground truth of people a few metres apart, and predictions with 150 mm noise in another order."""
     rng = np.random.default_rng(0)
     keys = np.array([f"TS{i * SCENES // images}/{i:06d}" for i in range(images)], dtype=object)
     scene = pd.Categorical.from_codes(np.arange(images) * SCENES // images, pd.Index([f"TS{i}" for i in range(SCENES)]))
@@ -55,7 +55,7 @@ def made_up(images: int) -> tuple[PoseTable, TruthTable]:
 
 
 def evaluated(protocol: ApRoot, images: int) -> tuple[float, float]:
-    """Processor seconds of the records and the number, and the number."""
+    """Processor seconds of computing the records and the score, and the score."""
     pred, truth = made_up(images)
     start = time.process_time()
     number = protocol.summarise(protocol.errors(pred, truth))
@@ -64,7 +64,7 @@ def evaluated(protocol: ApRoot, images: int) -> tuple[float, float]:
 
 
 def one_image_at_a_time(images: int) -> tuple[float, float]:
-    """The peer, by the published rule as it is specified: predictions by score, each with the people of its image."""
+    """Reference by the published rule: match predictions in order of score to the people in their image."""
     pred, truth = made_up(images)
     start = time.process_time()
     people: dict[str, list[NDArray[np.float64]]] = {}

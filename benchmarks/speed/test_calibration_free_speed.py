@@ -1,11 +1,12 @@
-"""Poses and cameras of single frames without extrinsics, against OpenCV and SciPy one frame at a time; in one thread.
+"""Speed of calibration-free poses and cameras of single frames, compared with OpenCV and SciPy, in one thread.
 
-The peer starts from the essential matrix of two views (MAGSAC) and PnP of the others. It adjusts cameras and points by
-`scipy.optimize.least_squares` with an analytic Jacobian, MINPACK's Levenberg-Marquardt and scaled unknowns: the fastest
-way that we tried without failures. SciPy's documented way, with a sparse numeric Jacobian, takes four times as long.
+The reference starts from the essential matrix of two views (MAGSAC) and PnP of the other views. It refines cameras and
+points with `scipy.optimize.least_squares`, an analytic Jacobian, MINPACK's Levenberg-Marquardt and scaled unknowns:
+the fastest variant that we tried without failures. SciPy's documented variant, with a sparse numeric Jacobian, takes
+four times as long.
 
-The peer estimates points only, without a robust loss. Ours is robust and samples the posterior of the cameras. Without
-outliers plain least squares is the maximum likelihood, so ours may be worse by `MOST_WORSE`.
+The reference estimates only points, without a robust loss. Our code is robust and samples the posterior of the cameras.
+Without outliers, least squares is the maximum likelihood, so our error may be larger by `MOST_WORSE`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def scene(frames: int, seed: int) -> tuple[Array, Array]:
-    """Rays (frames, V, J, 2) of random rigs on a ring of 4 m, one frame each, and the points (frames, J, 3) in mm."""
+    """Rays (frames, V, J, 2) of a random rig per frame, on a ring of 4 m, and true points (frames, J, 3) in mm."""
     rng = np.random.default_rng(seed)
     angle = np.arange(VIEWS) * 2 * np.pi / VIEWS + rng.uniform(-0.3, 0.3, (frames, VIEWS))
     centre = ring(angle, 4000, rng.uniform(1000, 2000, angle.shape))
@@ -47,7 +48,7 @@ def scene(frames: int, seed: int) -> tuple[Array, Array]:
 
 
 def ours(rays: Array) -> Array:
-    """Search, adjustment and posterior: the mean points (frames, J, 3)."""
+    """Mean points (frames, J, 3) by search, bundle adjustment and posterior sampling."""
     batch = torch.from_numpy(rays)
     weights, focal = torch.ones(batch.shape[:3]).double(), torch.full(batch.shape[:3], FOCAL_PX).double()
     rig = estimate(batch, weights, focal)
@@ -56,7 +57,7 @@ def ours(rays: Array) -> Array:
 
 
 def start_of(rays: Array) -> tuple[Array, Array] | None:
-    """Cameras (V, 3, 3), (V, 3) by the essential matrix of the first two views and PnP of the others."""
+    """Initial cameras R (V, 3, 3) and t (V, 3) from the essential matrix of two views and PnP of the others."""
     a, b = np.ascontiguousarray(rays[0]), np.ascontiguousarray(rays[1])
     cv2.setRNGSeed(0)
     eye = np.eye(3)
@@ -85,7 +86,7 @@ def linear(R: Array, t: Array, rays: Array) -> Array:
 
 
 class Adjustment:
-    """Residuals and Jacobian of bundle adjustment; unknowns: Cayley vectors, translations, points."""
+    """Residuals and Jacobian of bundle adjustment over Cayley vectors, translations and points."""
 
     def __init__(self, R: Array, t: Array, rays: Array) -> None:
         X = linear(R, t, rays) @ R[0].T + t[0]
@@ -98,7 +99,7 @@ class Adjustment:
         self.matrix = np.zeros((*rays.shape, len(self.start)))
 
     def state(self, x: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Cayley matrices and norms, rotations, points turned, and points in each view."""
+        """Cayley matrices and norms, rotations, rotated points, and points in each view."""
         w, t, X = np.split(x, [3 * self.views, 6 * self.views])
         w = w.reshape(-1, 3)
         W = np.cross(w[:, None], np.eye(3)).mT
@@ -110,12 +111,12 @@ class Adjustment:
         return W, norm, R, turned, in_view
 
     def residuals(self, x: Array) -> Array:
-        """Reprojection errors, px."""
+        """Reprojection errors in px."""
         in_view = self.state(x)[-1]
         return np.asarray(FOCAL_PX * (in_view[..., :2] / in_view[..., 2:] - self.rays).ravel())
 
     def jacobian(self, x: Array) -> Array:
-        """Their derivatives."""
+        """Derivatives of `residuals`."""
         W, norm, R, turned, in_view = self.state(x)
         views, points = self.views, self.points
         f = FOCAL_PX / in_view[..., 2]
@@ -137,7 +138,7 @@ class Adjustment:
 
 
 def one_at_a_time(rays: Array) -> Array:
-    """The peer: points (frames, J, 3); NaN where it finds no start."""
+    """Reference, frame by frame: points (frames, J, 3); NaN for frames without initial cameras."""
     points = np.full((len(rays), JOINTS, 3), np.nan)
     for of_frame, X in zip(rays, points, strict=True):
         if (start := start_of(of_frame)) is None:
@@ -159,7 +160,7 @@ def one_at_a_time(rays: Array) -> Array:
 
 
 def aligned_mm(points: Array, truth: Array) -> Array:
-    """Mean joint error (frames,) after the best similarity; without points the size of the truth."""
+    """Mean joint error (frames,) in mm after similarity alignment; without points, the size of the true pose."""
     p, q = (values - values.mean(axis=1, keepdims=True) for values in (np.nan_to_num(points), truth))
     U, S, Vh = np.linalg.svd(p.mT @ q)
     S[:, 2] *= np.sign(np.linalg.det(U @ Vh))

@@ -1,4 +1,4 @@
-"""Attention along epipolar lines against a peer that gathers every sample, at the published size."""
+"""Speed of attention along epipolar lines at the published size, compared with gathering every sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.full_size, pytest.mark.usefixtures("one_thread")]
 
 
 def _scene() -> tuple[EpipolarSampler, Tensor, Tensor, Samples]:
-    """The published block, two white-noise maps, and lines between two cameras of a 4 m ring about the subject."""
+    """Published block, two white-noise maps, and epipolar lines of two cameras on a 4 m ring around the subject."""
     K = np.array([[560, 0, 128], [0, 560, 128], [0, 0, 1.0]])
     P = K @ looking_at(ring(np.array([0.3, 1.5]), 4500, 1500.0), np.array([0, 0, 900.0]))
     cameras = torch.from_numpy(P)
@@ -42,7 +42,7 @@ def _scene() -> tuple[EpipolarSampler, Tensor, Tensor, Samples]:
 
 
 def _gather_all(module: EpipolarSampler, reference: Tensor, source: Tensor, samples: Samples) -> Tensor:
-    """The plain peer: all K x C x H x W samples by one bilinear look-up (the specification's section 4.2)."""
+    """Plain reference: one bilinear look-up of all K x C x H x W samples (section 4.2 of the specification)."""
     places = normalised(samples.at(slice(None), torch.arange(SIDE * SIDE)), GRID).float()  # (1, H W, K, 2)
     gathered = functional.grid_sample(source, places.transpose(1, 2), align_corners=True)  # (1, C, K, H W)
     gathered = gathered.unflatten(3, (SIDE, SIDE))

@@ -1,4 +1,4 @@
-"""Handing over a large data set: 100,000 samples of 31 cameras within 2 GB, however many were handed over before."""
+"""Memory of the hand-over of a large data set: at most 2 GB for 100,000 samples of 31 cameras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.speed.scenes import looking_at, peak_memory_mb, ring
+from poseboard.benchmarks.speed.process import peak_memory_mb
+from poseboard.benchmarks.speed.scenes import looking_at, ring
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
@@ -29,7 +30,7 @@ SAMPLES, CAMERAS, MOST_MB = 100_000, 31, 2000.0
 
 
 class Fabricated:
-    """A data set that makes each sample on demand: one person's 2D detections in a ring of cameras."""
+    """Data set that creates each sample on demand: 2D detections of one person in a ring of cameras."""
 
     name, skeleton, synthetic = "fabricated", HUMAN36M, True
     splits = ("train", "test")
@@ -76,7 +77,7 @@ class Fabricated:
 
 
 def hand_over(samples: int) -> dict[str, float]:
-    """Run in a process of its own, whose peak memory is then that of the hand-over."""
+    """Hand over samples; run in a separate process, so that its peak memory is that of the hand-over."""
     dataset = Fabricated(samples)
     inputs = Inputs(images=False, people="all")
     with tempfile.TemporaryDirectory() as folder:

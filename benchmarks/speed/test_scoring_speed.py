@@ -1,6 +1,6 @@
-"""A million poses: read from Parquet and scored, with intervals, against one pose at a time.
+"""Speed of reading and scoring a million poses with intervals, compared with one pose at a time.
 
-Times are processor seconds, so that another program on the machine does not fail the bound of ten.
+Times are processor seconds, so that other programs on the machine do not affect the ratio.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poseboard.benchmarks.speed.scenes import peak_memory_mb
+from poseboard.benchmarks.speed.process import peak_memory_mb
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import TruthTable
@@ -62,7 +62,7 @@ def make_truth(poses: int) -> TruthTable:
 
 
 def write_predictions(path: Path, poses: int) -> None:
-    """Truth with 20 mm noise, in another order than the truth's."""
+    """Write predictions: the ground truth with 20 mm noise, in another order."""
     truth = make_truth(poses)
     rng = np.random.default_rng(1)
     order = rng.permutation(poses)
@@ -82,7 +82,7 @@ TABLES = [
 
 
 def score_file(path: Path, poses: int) -> dict[str, float]:
-    """Run in a process of its own, whose peak memory is then that of the scoring."""
+    """Score a file; run in a separate process, so that its peak memory is that of scoring."""
     truth = make_truth(poses)
     before = peak_memory_mb()
     start = time.process_time()
@@ -95,7 +95,7 @@ def score_file(path: Path, poses: int) -> dict[str, float]:
 
 
 def score_in_a_loop(path: Path, poses: int) -> dict[str, float]:
-    """The peer: rows to a mapping, then one pose at a time, as evaluation scripts do it; no interval."""
+    """Reference: one pose at a time from a mapping, like typical evaluation scripts; without an interval."""
     truth = make_truth(poses)
     start = time.process_time()
     rows = {row["key"]: row for row in pd.read_parquet(path).to_dict("records")}

@@ -1,6 +1,6 @@
-"""Triangulation against libraries, in one thread.
+"""Speed of triangulation compared with libraries, in one thread.
 
-PoseLib (2.0.5) estimates poses and triangulates nothing, so that pycolmap is the only peer of robust triangulation.
+PoseLib (2.0.5) has no triangulation, so pycolmap is the only reference for robust triangulation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rig(views: int) -> tuple[Array, Array]:
-    """Poses (V, 3, 4) of cameras about a capture volume, at many heights, and their projection matrices."""
+    """Poses (V, 3, 4) and projection matrices (V, 3, 4) of cameras around a capture volume, at various heights."""
     number = np.arange(views, dtype=np.float64)
     angle = 2 * np.pi * (number * 0.618 + 0.05)  # no direction twice
     poses = looking_at(ring(angle, 3500, 800 + 1800 * ((7 * number) % views) / views), np.array([0, 0, 1000.0]))
@@ -38,9 +38,10 @@ def rig(views: int) -> tuple[Array, Array]:
 
 
 def detections(P: Array, outliers: float) -> tuple[Array, Array, Array]:
-    """Points (F, V, J, 2) with 2 px of noise, each view wrong with a probability; the truth; decidable points.
+    """2D points (F, V, J, 2) with 2 px noise and outliers, the true points, and a mask of decidable points.
 
-    A point is decidable if three views and more than half of all are right.
+    Each view of a point is an outlier with probability ``outliers``. A point is decidable if at least three views, and
+    more than half of all views, are inliers.
     """
     rng = np.random.default_rng(7)
     X = rng.normal([0, 0, 1000], [400, 400, 400], (FRAMES, JOINTS, 3))

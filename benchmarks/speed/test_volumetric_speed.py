@@ -1,4 +1,4 @@
-"""Volumetric triangulation against one view and one frame at a time, in float32, as the specification reads."""
+"""Speed of volumetric triangulation in float32, compared with one view and one frame at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.full_size, pytest.mark.usefixtures("one_thread")]
 
 
 def cameras(size_px: int) -> Tensor:
-    """P (V, 3, 4) float64 of cameras on a 4 m ring that see the cube."""
+    """Projection matrices P (V, 3, 4) float64 of cameras on a 4 m ring around the cube."""
     poses = looking_at(ring(2 * np.pi * np.arange(VIEWS) / VIEWS + 0.4, 4000, 0.0), np.zeros(3))
     focal = size_px * 4000 / SIDE_MM
     K = np.array([[focal, 0, size_px / 2], [0, focal, size_px / 2], [0, 0, 1]])
@@ -33,7 +33,7 @@ def cameras(size_px: int) -> Tensor:
 
 
 def unproject_plainly(features: Tensor, P: Tensor, positions: Tensor) -> Tensor:
-    """(V, C, h, w) -> (C, N, N, N): view after view, section 6.3 of the specification."""
+    """Unproject features (V, C, h, w) to a volume (C, N, N, N) view by view (section 6.3 of the specification)."""
     volumes = []
     for view in range(len(P)):
         points = positions.reshape(-1, 3)

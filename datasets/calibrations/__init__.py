@@ -91,7 +91,7 @@ def read_calibration(
 
 
 def _recognised(document: Document, name: str | None) -> tuple[Document, Format]:
-    """The document and its format. Of a folder that is not a calibration itself, the only calibration file in it."""
+    """Return the calibration file and its format. In a folder of other files, find the only calibration file."""
     kinds = {kind.name: kind for kind in FORMATS}
     if name is not None:
         if name not in kinds:
@@ -111,9 +111,9 @@ def _recognised(document: Document, name: str | None) -> tuple[Document, Format]
         raise InputError(document.path, problem, f"known are {titles}")
     parts = list(dict.fromkeys(part.path.name for part, _ in matches))
     if len(parts) > 1:
-        raise InputError(document.path, f"has {len(parts)} calibrations: {', '.join(parts)}", "name one of the files")
+        raise InputError(document.path, f"has {len(parts)} calibrations: {', '.join(parts)}", "pass one of these files")
     names = " or ".join(kind.name for _, kind in matches)
-    raise InputError(document.path, f"can be read as {names}", "say which by --format")
+    raise InputError(document.path, f"can be read as {names}", "choose one with --format")
 
 
 def _unit(
@@ -123,12 +123,12 @@ def _unit(
     cameras: Mapping[str, Camera],
     extent_of_people: Callable[[Mapping[str, Camera]], float | None] | None,
 ) -> tuple[Unit, str]:
-    """The unit of the translations, and what decided it."""
+    """Return the unit of the translations and its source: "format", "people" or "option"."""
     units: tuple[Unit, ...] = get_args(Unit)
     if option is not None:
         chosen = next((unit for unit in units if unit == option), None)
         if chosen is None:
-            raise InputError(f"--unit {option}", "no such unit", f"one of {', '.join(units)}")
+            raise InputError(f"--unit {option}", "no such unit", f"use one of {', '.join(units)}")
         if kind.unit not in (None, chosen):
             raise InputError(f"--unit {option}", f"the format {kind.name} has {kind.unit}", "leave the option out")
         return chosen, "option" if kind.unit is None else "format"

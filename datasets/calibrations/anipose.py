@@ -32,7 +32,7 @@ from poseboard.datasets.errors import InputError
 
 
 def _tables(document: Document) -> dict[str, dict[str, Any]]:
-    """Tables of the file that have intrinsics or a pose."""
+    """Camera tables of the file by name: those with intrinsics or a pose."""
     values = document.toml or {}
     fields = {"matrix", "rotation", "translation"}
     return {key: table for key, table in values.items() if isinstance(table, dict) and fields & table.keys()}
@@ -49,7 +49,7 @@ def _read(document: Document) -> Cameras:
         where = f"{document.path}: {key}"
         name = table.get("name", key)
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}.name", f"{name!r} is not a name", "write a text")
+            raise InputError(f"{where}.name", f"{name!r} is not a name", "write the name in quotes")
         if name in cameras:
             raise InputError(f"{where}.name", f"{name!r} names two cameras", "give each camera its own name")
         cameras[name] = camera_of(table, where)
@@ -57,7 +57,7 @@ def _read(document: Document) -> Cameras:
 
 
 def camera_of(table: dict[str, Any], where: str) -> Camera:
-    """Camera of a table with the fields of the module; ``t`` in the unit of the file."""
+    """Make the camera of one table; ``t`` stays in the unit of the file. The module docstring lists the fields."""
     refuse_fisheye(table.get("fisheye"), f"{where}.fisheye")
     return make_camera(
         numbers(table.get("matrix"), (3, 3), f"{where}.matrix"),

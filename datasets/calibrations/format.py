@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import parse_yaml, read_bytes
 
 Unit = Literal["m", "cm", "mm"]
 """Unit of the translations of a file."""
@@ -33,9 +33,9 @@ _SIZE = "(width, height), pixels"
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A calibration file, parsed when a format asks for it; or a folder of files.
+    """A calibration file or a folder of files, parsed on first access.
 
-    Each property is None if the file is not of that kind, so that a format recognises its files by content.
+    A property such as `toml` is None if the file is not TOML. Formats use this to recognise their files by content.
 
     Args:
         path: file or folder.
@@ -63,13 +63,13 @@ class Document:
         try:
             if self.path.stat().st_size > _LARGEST:
                 raise InputError(self.path, "is larger than 64 MiB", "name the calibration file")
-            return self.path.read_bytes()
+            return read_bytes(self.path)
         except OSError as error:
             raise InputError(self.path, f"file cannot be read ({error.strerror})", "check the path") from None
 
     @cached_property
     def text(self) -> str | None:
-        """Text of the file in UTF-8."""
+        """Text of the file; None if the file is not UTF-8 text."""
         try:
             return self.content.decode("utf-8-sig") or None
         except UnicodeDecodeError:
@@ -77,7 +77,7 @@ class Document:
 
     @cached_property
     def toml(self) -> dict[str, Any] | None:
-        """Values of a TOML file."""
+        """Values of a TOML file; None for other files."""
         try:
             return tomllib.loads(self.text or "") or None
         except (tomllib.TOMLDecodeError, RecursionError):
@@ -85,7 +85,7 @@ class Document:
 
     @cached_property
     def json(self) -> Any:
-        """Values of a JSON file."""
+        """Values of a JSON file; None for other files."""
         try:
             return json.loads(self.text or "")
         except (ValueError, RecursionError):
@@ -93,17 +93,17 @@ class Document:
 
     @cached_property
     def yaml(self) -> Any:
-        """Values of a YAML 1.2 file. Files of OpenCV's FileStorage are another kind."""
+        """Values of a YAML 1.2 file; None for other files and for OpenCV's FileStorage (see `storage`)."""
         if self.text is None or self.text.startswith("%YAML:"):
             return None
         try:
-            return YAML(typ="safe", pure=True).load(self.text)
+            return parse_yaml(self.text)
         except (YAMLError, ValueError, RecursionError):
             return None
 
     @cached_property
     def xml(self) -> ElementTree.Element | None:
-        """Root of an XML file; None for files with entities of their own."""
+        """Root of an XML file; None for other files and for XML that declares entities."""
         content = self.content.lstrip(b"\xef\xbb\xbf \t\r\n")
         if not content.startswith(b"<") or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
             return None
@@ -114,7 +114,7 @@ class Document:
 
     @cached_property
     def storage(self) -> dict[str, Any] | None:
-        """Top-level values of a file of OpenCV's FileStorage (YAML or XML): arrays, numbers, text, lists of text."""
+        """Top-level values (arrays, numbers, text, lists of text) of an OpenCV FileStorage; None for other files."""
         text = self.text
         if text is None or "\0" in text or not (text.startswith("%YAML") or "<opencv_storage>" in text[:1000]):
             return None
@@ -139,7 +139,7 @@ def _node(node: Any) -> Any:
 
 @dataclass(frozen=True)
 class Cameras:
-    """Cameras as a format reads them.
+    """Cameras of one calibration, in the unit of the file.
 
     Args:
         cameras: name -> camera; ``t`` is in the unit of the file.
@@ -172,7 +172,7 @@ class Format:
 
 
 def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
-    """Finite numbers of a shape; InputError that names the field otherwise.
+    """Convert a value to an array of ``shape``; raise InputError if it is missing, misshapen or not finite.
 
     Example:
         >>> numbers([[1], [2]], (2,), "file: t").tolist()
@@ -188,7 +188,7 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
 
 
 def numbers_of(value: Any, where: str) -> Array:
-    """Finite numbers (n,) of any nesting; InputError for anything else. Booleans and text are not numbers."""
+    """Flatten nested lists of finite numbers to (n,); raise InputError for other values, booleans and text included."""
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
@@ -202,7 +202,7 @@ def numbers_of(value: Any, where: str) -> Array:
 
 
 def rotation(value: Any, where: str) -> Array:
-    """Rotation matrix (3, 3) of a matrix or of a rotation vector (3,) (Rodrigues, radians)."""
+    """Rotation matrix (3, 3) from a matrix or from a rotation vector (3,) in radians (Rodrigues)."""
     if value is None:
         raise InputError(where, "field is missing", _EXPORT)
     flat = numbers_of(value, where)
@@ -214,7 +214,9 @@ def rotation(value: Any, where: str) -> Array:
 
 
 def distortion(value: Any, where: str) -> Array:
-    """OpenCV's k1, k2, p1, p2, k3 of 4 or 5 coefficients, or of more if all further ones are 0; none: zeros.
+    """Distortion (5,) k1, k2, p1, p2, k3 from 0, 4, 5, 8, 12 or 14 coefficients of OpenCV.
+
+    Missing coefficients are 0. Coefficients after k3 must be 0.
 
     Raises:
         InputError: the lens model has coefficients that `Camera` does not have.
@@ -247,7 +249,7 @@ def refuse_fisheye(value: Any, where: str) -> None:
 
 
 def make_camera(K: Array, R: Array, t: Array, dist: Array, size: tuple[int, int], where: str) -> Camera:
-    """Camera of checked numbers; InputError if K is not an intrinsic matrix or R is not a rotation."""
+    """Make a camera; raise InputError if K is not an intrinsic matrix or R is not a rotation."""
     if K[2].tolist() != [0, 0, 1] or K[1, 0] or not (K[0, 0] > 0 and K[1, 1] > 0):
         remedy = "write the rows [fx, skew, cx], [0, fy, cy], [0, 0, 1]"
         raise InputError(where, "the intrinsic matrix is not of the form fx 0 cx, 0 fy cy, 0 0 1", remedy)

@@ -50,7 +50,7 @@ _POSE = "CameraMatrix"
 
 
 def _pair(document: Document) -> dict[str, tuple[Path, Any]]:
-    """Values of EasyMocap's files with the file of each: key -> (file, value). Empty for other documents."""
+    """Values of EasyMocap's files: key -> (file, value). Empty for other documents."""
     if document.files:
         parts = {Path(name).stem: part for name, part in document.files.items() if Path(name).suffix in _SUFFIXES}
         parts = {stem: part for stem, part in parts.items() if stem in _PAIR}
@@ -111,7 +111,7 @@ def _read_pair(document: Document, values: Mapping[str, tuple[Path, Any]]) -> Ca
         rotations = [rotation(value(key, extri)[1], value(key, extri)[0]) for key in keys]
         if np.abs(rotations[0] - rotations[-1]).max() > 1e-4:
             remedy = f"delete the wrong one of {' and '.join(keys)}"
-            raise InputError(f"{values[keys[0]][0]}: {keys[0]}", f"is another rotation than {keys[1]}", remedy)
+            raise InputError(f"{values[keys[0]][0]}: {keys[0]}", f"differs from the rotation {keys[1]}", remedy)
         sides = [f"{side}_{name}" for side in "WH"]
         size = (0, 0)
         if all(side in values for side in sides):
@@ -122,7 +122,7 @@ def _read_pair(document: Document, values: Mapping[str, tuple[Path, Any]]) -> Ca
 
 
 def _of_one(values: Mapping[str, Any], where: str) -> Camera:
-    """Camera of a file of its own."""
+    """Camera of a file that holds only this camera."""
     K = _first(values, _K)
     dist = _first(values, _DIST)
     if _POSE in values:
@@ -140,7 +140,7 @@ def _of_one(values: Mapping[str, Any], where: str) -> Camera:
 
 
 def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, Any]:
-    """First of the keys that the file has, with its value; the first key and None if it has none."""
+    """First key that the file contains, and its value; the first key and None if the file contains none of them."""
     return next(((key, values[key]) for key in keys if key in values), (keys[0], None))
 
 

@@ -33,11 +33,11 @@ def _no_text(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_no_text), Field(allow_inf_nan=False)]
-Pixels = Annotated[StrictInt, Field(ge=1)]
+Pixels = Annotated[StrictInt, Field(ge=1, lt=1_000_000)]
 
 
 class OwnCamera(BaseModel):
-    """Fields of a camera; see the module."""
+    """Fields of one camera in rig.yaml; the module docstring explains them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class OwnCamera(BaseModel):
         return self
 
     def camera(self, where: str) -> Camera:
-        """The camera in world mm; InputError if the numbers are not a camera."""
+        """Make the camera, world mm; raise InputError if K or R is invalid."""
         if self.f is not None and self.c is not None:
             K = np.array([[self.f[0], 0, self.c[0]], [0, self.f[1], self.c[1]], [0, 0, 1]], dtype=np.float64)
         else:
@@ -73,20 +73,22 @@ class OwnCamera(BaseModel):
 
 
 def own_cameras(section: Any, where: str) -> dict[str, OwnCamera]:
-    """Validated cameras of a section ``cameras``; InputError names the camera and the field."""
+    """Validate a section ``cameras``: camera name -> fields. InputError names the wrong camera and field."""
     if not isinstance(section, dict) or not section:
-        raise InputError(where, "is not a mapping from camera names to cameras", "see docs/rig.md")
+        raise InputError(where, "is not a mapping from camera names to cameras", "write one entry per camera")
     cameras = {}
     for name, fields in section.items():
         if not isinstance(name, str) or not name:
             raise InputError(f"{where}.{name}", "is not a camera name", f'write the name in quotes: "{name}"')
         if not isinstance(fields, dict):
-            raise InputError(f"{where}.{name}", "is not a mapping of fields", "see docs/rig.md")
+            raise InputError(f"{where}.{name}", "is not a mapping of fields", "write the fields of docs/rig.md")
         cameras[name] = validated(OwnCamera, fields, f"{where}.{name}")
     return cameras
 
 
 def _recognises(document: Document) -> bool:
+    if "cameras" not in (document.text or ""):  # YAML can be read into nearly any text, slowly
+        return False
     content = document.yaml
     section = content.get("cameras") if isinstance(content, dict) else None
     return isinstance(section, dict) and any(isinstance(each, dict) and "t_mm" in each for each in section.values())

@@ -15,7 +15,7 @@ _SHAPES = {"resolution": (2,), "K": (3, 3), "R": (3, 3), "t": (3, 1), "distCoef"
 
 
 def entries_of(content: Any, where: str, remedy: str) -> dict[str, Mapping[str, Any]]:
-    """Camera name -> entry of a parsed file; InputError if the file has no list of cameras."""
+    """Entries of a parsed calibration file by camera name; raise InputError if it has no list of cameras."""
     entries = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{where}: cameras", "is not a list of cameras", remedy)
@@ -23,7 +23,7 @@ def entries_of(content: Any, where: str, remedy: str) -> dict[str, Mapping[str, 
 
 
 def camera_of(entry: Mapping[str, Any], unit_mm: float, where: str, remedy: str) -> Camera:
-    """Camera of an entry; ``t`` is multiplied by ``unit_mm``. InputError names a wrong field."""
+    """Make the camera of an entry, mm: ``t`` is multiplied by ``unit_mm``. InputError names a wrong field."""
     fields = {}
     for field, shape in _SHAPES.items():
         values = numbers_below_a_million(entry.get(field))
@@ -33,6 +33,8 @@ def camera_of(entry: Mapping[str, Any], unit_mm: float, where: str, remedy: str)
     width, height = (int(value) for value in fields["resolution"])
     if width < 1 or height < 1:
         raise InputError(f"{where}.resolution", f"is {width} x {height}", remedy)
+    if min(fields["K"][0, 0], fields["K"][1, 1], fields["K"][2, 2]) <= 0:
+        raise InputError(where, "camera K has a focal length that is not above 0", remedy)
     try:
         return Camera(fields["K"], fields["R"], fields["t"] * unit_mm, fields["distCoef"], (width, height))
     except ValueError as error:

@@ -26,7 +26,7 @@ class Format:
     """File format of 2D detections.
 
     Args:
-        what: one line for lists of formats.
+        what: description in one line.
         recognise: whether a path looks like this format, by its content; InputError only for a damaged HDF5 file.
         read: reader of a path.
     """
@@ -51,10 +51,10 @@ def read_keypoints(
     """Read the 2D detections of all cameras.
 
     Args:
-        path: file or folder, see the modules of the formats.
+        path: file or folder; the module of each format describes its layout.
         format: name in `FORMATS`; None: recognised by content.
         joints: joint set of files without joint names; None: by the number of joints, see `joint_sets`.
-        confidence: scale of the confidences; None: 0 to 1, and an error for others.
+        confidence: scale of the confidences; None: 0 to 1, and other values raise an error.
 
     Raises:
         InputError: no format or several match, or the files are damaged.
@@ -76,7 +76,7 @@ def _recognised(path: Path) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise InputError(path, f"holds files of several formats: {', '.join(matches)}", "name one by --format")
+        raise InputError(path, f"holds files of several formats: {', '.join(matches)}", "choose one with --format")
     known = "; ".join(f"{name}: {kind.what}" for name, kind in FORMATS.items())
     if path.is_file() and not path.stat().st_size:
         raise InputError(path, "file is empty", "check the detector")

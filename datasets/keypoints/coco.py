@@ -38,7 +38,7 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Keypoints:
-    """Read one file per camera; see the module for the layout.
+    """Read the detections of all cameras; the module docstring describes the layout.
 
     Raises:
         InputError: a file is damaged, or people have different numbers of joints.

@@ -35,7 +35,7 @@ from poseboard.datasets.unpickle import decode_pickle
 
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
 _SUFFIXES = (".csv", ".h5", ".hdf5")
-_CSV = "export CSV from DeepLabCut, or write the file again"
+_CSV = "export the file again from DeepLabCut, as CSV"
 Columns = Sequence[tuple[str, ...]]
 
 
@@ -50,13 +50,13 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Keypoints:
-    """Read one file per camera; of a CSV and an HDF5 file with the same name, the HDF5 file.
+    """Read the detections of all cameras. If a CSV and an HDF5 file have the same name, the HDF5 file is read.
 
     Raises:
         InputError: a file is damaged, files have different body parts, or two files are of the same camera.
     """
     if options.joints is not None:
-        raise InputError("joints", "DeepLabCut files name their joints", "leave the option out")
+        raise InputError("joints", "DeepLabCut files contain joint names", "leave the option out")
     cleaner = Cleaner(options.confidence)
     files = files_of(path, _SUFFIXES)
     stems = {file.stem for file in files if file.suffix.lower() != ".csv"}
@@ -69,7 +69,7 @@ def read(path: Path, options: Options) -> Keypoints:
             continue
         camera = re.split(r"DLC[_A-Z]", file.stem)[0].rstrip("_-. ") or file.stem
         if camera in source:
-            raise InputError(file, f"is camera {camera}, as {source[camera].name}", "keep one file per camera")
+            raise InputError(file, f"is of camera {camera}, like {source[camera].name}", "keep one file per camera")
         source[camera] = file
         columns, index, values = _from_hdf5(file) if hdf5.is_hdf5(file) else _from_csv(file)
         own, frame, joints, person = _people(columns, index, values, file)
@@ -86,11 +86,11 @@ def read(path: Path, options: Options) -> Keypoints:
 def _people(
     columns: Columns, index: Sequence[Any], values: Array, file: Path
 ) -> tuple[tuple[str, ...], Integers, Array, Integers]:
-    """Body parts, and frames (n,), joints (n, J, 3), identities (n,) of all individuals in all rows."""
+    """Return body parts, frames (n,), joints (n, J, 3) and identities (n,), n = individuals times rows."""
     if len({column[0] for column in columns}) > 1:
         raise InputError(f"{file}: scorer", "names several scorers", "export one scorer per file")
     if any(len(column) not in (3, 4) for column in columns) or not columns:
-        raise InputError(file, "columns are not scorer, bodyparts, coords", _CSV)
+        raise InputError(file, "header levels are not scorer, (individuals,) bodyparts, coords", _CSV)
     several = len(columns[0]) == 4
     animals = tuple(dict.fromkeys(column[1] for column in columns)) if several else ("",)
     parts = tuple(dict.fromkeys(column[-2] for column in columns))
@@ -99,7 +99,7 @@ def _people(
     coords = {"x": 0, "y": 1, "likelihood": 2}
     for number, column in enumerate(columns):
         if column[-1] not in coords:
-            raise InputError(f"{file}: coords", f"has {column[-1]!r}", "columns are x, y, likelihood")
+            raise InputError(f"{file}: coords", f"has {column[-1]!r}", "name the columns x, y, likelihood")
         place = (animals.index(column[1]) if several else 0, parts.index(column[-2]), coords[column[-1]])
         if filled[place]:
             raise InputError(f"{file}: columns", f"{column[-2]} {column[-1]} occurs twice", _CSV)
@@ -113,7 +113,7 @@ def _people(
 
 
 def _from_csv(file: Path) -> tuple[Columns, list[Any], Array]:
-    """Columns, index and values of a CSV file."""
+    """Read column names, frame index and values of a CSV file."""
     try:
         text = read_file(file, _CSV).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -158,7 +158,7 @@ def _numbers(cells: pd.DataFrame, file: Path, columns: Columns) -> Array:
 
 
 def _from_hdf5(file: Path) -> tuple[Columns, list[Any], Array]:
-    """Columns, index and values of the only table of pandas in an HDF5 file."""
+    """Read column names, frame index and values of the only pandas table in an HDF5 file."""
     with hdf5.opened(file) as content:
         tables = [name for name in hdf5.names(content) if "pandas_type" in content[name].attrs]
         if len(tables) != 1:
@@ -172,7 +172,7 @@ def _from_hdf5(file: Path) -> tuple[Columns, list[Any], Array]:
 
 
 def _from_table(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Array]:
-    """Table of `to_hdf(format="table")`: a compound data set, its column names pickled in attributes."""
+    """Read a table of `to_hdf(format="table")`: a compound data set with pickled column names in attributes."""
     table = hdf5.array(group, "table", file)
     fields = table.dtype.names or ()
     blocks = [name for name in fields if name.startswith("values_block_")]
@@ -192,7 +192,7 @@ def _from_table(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Arra
 
 
 def _from_blocks(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Array]:
-    """Table of `to_hdf(format="fixed")`: levels and labels of the columns, and one array of values."""
+    """Read a table of `to_hdf(format="fixed")`: levels and labels of the columns, and one array of values."""
     if "block1_values" in hdf5.names(group):
         raise InputError(file, "table has columns of several types", _CSV)
     levels = int(np.asarray(group.attrs.get("block0_items_nlevels", 0)))

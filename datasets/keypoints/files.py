@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import open_file
 
 LONGEST_FRAME = 18
 """Most digits of a frame number, so that it fits into int64."""
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """Sort key with numbers by value: cam2 before cam10."""
+    """Sort key for natural order: cam2 before cam10."""
     parts = re.split(r"([0-9]+)", name)
     return tuple((int(part), part) if part.isdigit() and part.isascii() else part for part in parts)
 
 
 def files_of(path: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Files with one of the suffixes: the path itself, or the visible files of the folder in natural order."""
+    """List files with one of the suffixes: the path itself, or the visible files of the folder in natural order."""
     if path.is_file():
         return [path] if path.suffix.lower() in suffixes else []
     if not path.is_dir():
@@ -31,7 +32,7 @@ def files_of(path: Path, suffixes: Iterable[str]) -> list[Path]:
         names = [
             entry.name
             for entry in entries
-            if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in suffixes and entry.is_file()
+            if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in suffixes
         ]
     return [path / name for name in sorted(names, key=natural)]
 
@@ -55,14 +56,14 @@ def frame_of(name: str, where: object) -> int:
 def head(path: Path, size: int = 4096) -> bytes:
     """First bytes of a file; empty if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(size)
     except OSError:
         return b""
 
 
 def whole_frames(values: Iterable[object], where: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Frame numbers from a column: whole numbers, or names that end in the frame number."""
+    """Convert a column to frame numbers (n,). Entries are whole numbers, or names that end in the frame number."""
     frames = []
     for row, cell in enumerate(values):
         value = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell

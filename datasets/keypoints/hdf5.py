@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import open_file
 
 _COPY = "copy the file again from its source"
 _LARGEST_RATIO, _ALLOWED_BYTES = 2000, 2**28
@@ -20,7 +21,7 @@ _LARGEST_RATIO, _ALLOWED_BYTES = 2000, 2**28
 def is_hdf5(path: Path) -> bool:
     """Whether a file starts with HDF5's signature."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(8) == b"\x89HDF\r\n\x1a\n"
     except OSError:
         return False
@@ -28,8 +29,9 @@ def is_hdf5(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; errors of the library become an InputError."""
+    """Open an HDF5 file for reading; raise InputError instead of the library's errors."""
     try:
+        open_file(path).close()  # refuses devices
         with h5py.File(path, "r") as file:
             yield file
     except InputError:
@@ -48,7 +50,7 @@ def array(group: h5py.Group, name: str, path: Path) -> NDArray[Any]:
     """Content of a data set.
 
     Raises:
-        InputError: it is absent, a link, or larger in memory than the file can hold compressed.
+        InputError: the data set is missing, is a link, or has a shape that is too large for the file.
     """
     item = group[name] if name in names(group) else None
     where = f"{path}: {name}"
@@ -62,12 +64,12 @@ def array(group: h5py.Group, name: str, path: Path) -> NDArray[Any]:
 
 
 def texts(group: h5py.Group, name: str, path: Path) -> list[str]:
-    """Content of a data set (n,) of texts."""
+    """Strings of a data set (n,)."""
     return [text(value, f"{path}: {name}") for value in array(group, name, path).ravel().tolist()]
 
 
 def text(value: Any, where: str) -> str:
-    """Text from bytes or a string; InputError for another type or encoding."""
+    """Convert bytes or a string to text; raise InputError for another type or encoding."""
     try:
         return value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:

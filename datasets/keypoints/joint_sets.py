@@ -218,7 +218,7 @@ _BODY_PARTS: Mapping[str, str] = {
 
 
 def canonical_name(name: str) -> str | None:
-    """Canonical name of a joint; None for a name that is not known.
+    """Canonical name of a joint; None for an unknown name.
 
     Example:
         >>> [canonical_name(name) for name in ("LKnee", "knee_l", "Right Big Toe", "MidHip", "tail")]
@@ -237,7 +237,7 @@ def canonical_name(name: str) -> str | None:
 
 
 def canonical_names(names: Sequence[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Canonical names of the joints of a file, and remarks on the names that are not known.
+    """Canonical names of the joints of a file, and remarks on unknown names.
 
     Args:
         names: J names as in the file.
@@ -261,7 +261,7 @@ def canonical_names(names: Sequence[str], where: str) -> tuple[tuple[str, ...], 
 
 
 def unknown_joints(joints: Iterable[str]) -> dict[str, str | None]:
-    """Names without a canonical form, with the nearest canonical name of each (None: no name is near).
+    """Unknown joint names, each with the most similar canonical name (None: no name is similar).
 
     Example:
         >>> unknown_joints(["left_knee", "left_kneee", "Schwanz"])
@@ -281,7 +281,7 @@ def _remark(joint: str) -> str:
 
 
 def skeleton_of(joints: Sequence[str]) -> Skeleton:
-    """Skeleton of any named joints; a joint set of this module if all names agree in order.
+    """Skeleton of named joints; if names and order equal a joint set of this module, that joint set.
 
     Limbs connect the canonical joints among the names. The root is the pelvis, else the middle of the hips, else None.
 

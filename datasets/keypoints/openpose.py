@@ -46,13 +46,18 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Keypoints:
-    """Read the detections of all cameras; see the module for the layout.
+    """Read the detections of all cameras; the module docstring describes the layout.
 
     Raises:
         InputError: a file is damaged, has another number of joints, or repeats the frame of another file.
     """
     cleaner = Cleaner(options.confidence)
-    tables = {name: _camera(files) for name, files in _folders(path).items()}
+    folders = _folders(path)
+    tables = {name: _camera(files) for name, files in folders.items()}
+    for name, (_, joints, _) in tables.items():
+        cleaner.remarks += _remarks(name, [frame_of(file.stem, file) for file in folders[name]], joints.reshape(-1, 3))
+        if zeros := int((len(joints) > 0) and (joints == 0).all(axis=(1, 2)).sum()):
+            cleaner.remarks.append(f"{name}: {zeros} people have no joint: OpenPose leaves them out")
     counts = {joints.shape[1]: name for name, (_, joints, _) in tables.items() if len(joints)}
     if not counts:
         raise InputError(path, "no person in any file", "check the detector, or the folder")
@@ -64,8 +69,20 @@ def read(path: Path, options: Options) -> Keypoints:
     cameras = {}
     for name, (frame, joints, person) in tables.items():
         kept = joints.reshape(-1, count, 3)[:, : len(skeleton)]
-        cameras[name] = cleaner.people(frame, kept[..., :2], kept[..., 2], person, name)
+        cameras[name] = cleaner.people(frame, kept[..., :2], kept[..., 2], person, folders[name][0].parent.name)
     return Keypoints(skeleton.joints, cameras, (remark, *cleaner.remarks))
+
+
+def _remarks(camera: str, frames: list[int], joints: Array) -> list[str]:
+    """Remarks on what OpenPose does not write: gaps between files, and joints (n, 3) with a position or score only."""
+    absent = sorted(set(range(min(frames), max(frames) + 1)) - set(frames))
+    remarks = [f"{camera}: {len(absent)} frames have no file, first {absent[0]}"] if absent else []
+    x, y, score = joints.T
+    partly = np.isnan(joints).any(axis=-1) & ~np.isnan(joints).all(axis=-1)
+    half = int((partly | (np.minimum(x, y) < 0) & (score > 0) | (np.maximum(x, y) > 0) & (score == 0)).sum())
+    if half:
+        remarks.append(f"{camera}: {half} joints have only a position or a confidence, or a negative position")
+    return remarks
 
 
 def _folders(path: Path) -> dict[str, list[Path]]:
@@ -81,7 +98,7 @@ def _folders(path: Path) -> dict[str, list[Path]]:
         if files := files_of(path / name, (".json",)):
             camera = _camera_name(name)
             if camera in folders:
-                raise InputError(path, f"two folders are camera {camera}: {name} and {folders[camera][0].parent.name}",
+                raise InputError(path, f"folders {name} and {folders[camera][0].parent.name} have one camera name",
                                  "remove one of them")  # fmt: skip
             folders[camera] = files
     return folders
@@ -101,7 +118,7 @@ def _camera(files: list[Path]) -> tuple[list[int], Array, list[int]]:
     for file in files:
         frame = frame_of(file.stem, file)
         if frame in file_of:
-            raise InputError(file, f"is frame {frame}, as {file_of[frame].name}", "keep one file per frame")
+            raise InputError(file, f"has frame number {frame}, like {file_of[frame].name}", "keep one file per frame")
         file_of[frame] = file
         for index, person in enumerate(decode(read_file(file, _COPY), decoder, file, _COPY).people):
             values = person.pose_keypoints_2d

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import open_file, write_file
 from poseboard.datasets.keypoints.files import head
 from poseboard.datasets.keypoints.joint_sets import canonical_names
 from poseboard.datasets.keypoints.people import Cleaner, Keypoints, Options
@@ -32,7 +32,7 @@ _METADATA = b"poseboard"
 
 
 class _Order(msgspec.Struct):
-    """Metadata of our files."""
+    """Metadata of our files: the order of joints and cameras."""
 
     joints: list[str]
     cameras: list[str]
@@ -91,15 +91,16 @@ def _rows(name: str, index: int, keypoints: Keypoints) -> dict[str, np.ndarray[A
 
 
 def read(path: Path, options: Options) -> Keypoints:
-    """Read a Parquet file of detections; see the module for its columns.
+    """Read a Parquet file of detections; the module docstring describes its columns.
 
     Raises:
         InputError: a column is missing or of another type, or a joint of a person occurs twice in a frame.
     """
     if options.joints is not None:
-        raise InputError("joints", "the file names its joints", "leave the option out")
+        raise InputError("joints", "the file contains joint names", "leave the option out")
     try:
-        table = pq.read_table(path, partitioning=None)
+        with open_file(path) as file:
+            table = pq.read_table(file)
         order = _order(table.schema.metadata or {}, path)
         data = {name: table.column(name) for name in table.column_names if table.column_names.count(name) == 1}
         if "person" not in data and "frame" in data:
@@ -140,13 +141,13 @@ def read(path: Path, options: Options) -> Keypoints:
 
 
 def joints_of(path: Path) -> tuple[str, ...]:
-    """Names of the joints of a Parquet file; our own files are not read whole for that.
+    """Joint names of a Parquet file. In our own files, only the metadata is read.
 
     Raises:
         InputError: the file is not a readable table of detections.
     """
     try:
-        order = _order(pq.read_schema(path).metadata or {}, path)
+        order = _order(pq.read_schema(open_file(path)).metadata or {}, path)
     except (pa.ArrowException, OSError) as error:
         problem = f"is not a readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
         raise InputError(path, problem, "write the file again") from None
@@ -168,7 +169,7 @@ def _order(metadata: dict[bytes, bytes], path: Path) -> _Order:
 
 
 def _column(data: dict[str, Any], name: str, path: Path) -> Any:
-    """Column as a numpy array of texts, whole numbers or numbers; InputError for another type or for gaps."""
+    """Column as a numpy array of text, integers or floats; InputError for another type or for empty cells."""
     where = f"{path}: {name}"
     if name not in data:
         raise InputError(where, "column is missing", _WRITE)
@@ -187,7 +188,7 @@ def _column(data: dict[str, Any], name: str, path: Path) -> Any:
 
 
 def _codes(names: Any, known: list[str]) -> tuple[list[str], Any]:
-    """Distinct names, the known ones first, and the index of each row's name among them."""
+    """Distinct names, starting with ``known``, and the index of each row's name in this list."""
     codes, new = pd.factorize(names)
     order = list(dict.fromkeys([*known, *new.tolist()]))
     place = {name: index for index, name in enumerate(order)}

@@ -27,7 +27,7 @@ _FARTHEST_PX = 1e6
 
 @dataclass(frozen=True)
 class Options:
-    """What a file does not state.
+    """Options of the readers, for what a file does not state.
 
     Args:
         joints: joint set in `joint_sets.JOINT_SETS` of files without joint names; None: by the number of joints.
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """2D detections of one camera: n people in all frames, in the order of frames.
+    """2D detections of one camera, sorted by frame: n people over all frames.
 
     Args:
         frame: (n,) frame number of each detected person.
@@ -120,7 +120,7 @@ class Keypoints:
 
 @dataclass
 class Cleaner:
-    """Checks and conversions that all formats share; it collects remarks.
+    """Checks and conversions that all formats share. Remarks for the user are collected in ``remarks``.
 
     Args:
         scale: scale of the confidences, see `Options`.
@@ -145,6 +145,8 @@ class Cleaner:
         frame, person = np.asarray(frame, dtype=np.int64), np.asarray(person, dtype=np.int64)
         score = self._rescaled(np.asarray(confidence, dtype=np.float64), where)
         xy = np.asarray(xy_px, dtype=np.float64)
+        if np.isinf(xy).any():
+            raise InputError(f"{where}: coordinates", "are infinite", "write NaN for a missing joint")
         missing = ~(np.isfinite(xy).all(axis=-1) & (score > 0))
         xy, score = np.where(missing[..., None], np.nan, xy), np.where(missing, 0.0, score)
         _check_pixels(xy[~missing], where)
@@ -153,6 +155,8 @@ class Cleaner:
         return People(frame[rows], xy[rows], score[rows], person[rows])
 
     def _rescaled(self, confidence: Array, where: str) -> Array:
+        if np.isinf(confidence).any():
+            raise InputError(f"{where}: confidence", "is infinite", "write NaN for a missing joint")
         finite = confidence[np.isfinite(confidence)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
         if self.scale == "logit":

@@ -44,13 +44,13 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Keypoints:
-    """Read one file per camera; see the module for the layout.
+    """Read the detections of all cameras; the module docstring describes the layout.
 
     Raises:
         InputError: a file is damaged, or files have different nodes.
     """
     if options.joints is not None:
-        raise InputError("joints", "SLEAP files name their joints", "leave the option out")
+        raise InputError("joints", "SLEAP files contain joint names", "leave the option out")
     cleaner = Cleaner(options.confidence)
     cameras: dict[str, People] = {}
     nodes: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def read(path: Path, options: Options) -> Keypoints:
         order = [own.index(node) for node in nodes]
         camera = file.stem.removesuffix(".analysis")
         if camera in cameras:
-            raise InputError(file, f"is camera {camera}, as another file", "keep one file per camera")
+            raise InputError(file, f"is of camera {camera}, like another file", "keep one file per camera")
         cameras[camera] = cleaner.people(frame, xy[:, order], score[:, order], track, file.name)
     joints, remarks = canonical_names(nodes, f"{path}: node_names")
     return Keypoints(joints, cameras, (*remarks, *cleaner.remarks))
@@ -90,7 +90,7 @@ def _from_hdf5(file: Path) -> _Table:
 
 
 def _axes(content: h5py.File, name: str, order: tuple[str, ...], file: Path) -> Array:
-    """Array with its axes in the given order; files without `dims` have this order."""
+    """Array with its axes in ``order``. Files without the attribute `dims` have this order."""
     values: NDArray[Any] = hdf5.array(content, name, file)
     dims = content[name].attrs.get("dims")
     if dims is not None:

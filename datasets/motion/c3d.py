@@ -1,35 +1,31 @@
 """C3D files by ezc3d: millimetres, Z up, both stated in the file (POINT:UNITS, and POINT:X_SCREEN and Y_SCREEN).
 
-A missing point has the residual -1, as the format's manual asks. Coordinates are 32-bit floats, frames at most 65,535.
-A damaged file can crash ezc3d, a C++ library. Files are therefore read in another process, and only that one ends.
+A missing point has the residual -1, as the format's manual requires. Coordinates are 32-bit floats. A file holds at
+most 65,535 frames. A damaged file can crash ezc3d, a C++ library. Files are therefore read in a separate process.
 """
 
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import ezc3d
 import numpy as np
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import open_file, read_apart, write_file
 from poseboard.datasets.motion.motion import Motion, Up
 
 _UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 _MAX_FRAMES, _LONGEST_NAME = 65_535, 127
 _EXPORT = "export the file again"
-_SECONDS = 120
 
 
 def recognise(path: Path) -> bool:
-    """Whether a file has C3D's second byte, and parameters where the first byte says."""
+    """Whether a file has C3D's second byte, 0x50, and a parameter block at the block number in its first byte."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(2)
             if len(start) < 2 or start[1] != 0x50 or not start[0]:
                 return False
@@ -81,7 +77,9 @@ def read(path: Path) -> Motion:
     """
     if not path.is_file():
         raise InputError(path, "does not exist", "check the path")
-    values = _read_apart(path)
+    content = read_apart(Path(__file__).with_name("c3d_process.py"), path, kind="C3D", remedy=_EXPORT)
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        values = dict(arrays)
     points, labels = values["points"], values["labels"].tolist()
     unit = str(values["unit"])
     if unit.lower() not in _UNITS_MM:
@@ -105,23 +103,9 @@ def read(path: Path) -> Motion:
 
 
 def _up(y_screen: str) -> tuple[Up, str]:
-    """Vertical axis from POINT:Y_SCREEN, and a remark."""
+    """Vertical axis from POINT:Y_SCREEN, and a remark about it for the user."""
     axes: dict[str, Up] = {"+X": "x", "+Y": "y", "+Z": "z", "-X": "-x", "-Y": "-y", "-Z": "-z"}
     axis = y_screen.strip().upper()
     if axis in axes:
         return axes[axis], f"axes: {axis[1] if axis[0] == '+' else axis} up, by POINT:Y_SCREEN"
     return "z", "axes: Z up, as is usual; the file does not state them"
-
-
-def _read_apart(path: Path) -> dict[str, Any]:
-    """Content of a file, read in another process."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("c3d_process.py")), str(path.resolve())]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise InputError(path, f"cannot be read in {_SECONDS} s", _EXPORT) from None
-    if done.returncode == 0:
-        with np.load(io.BytesIO(done.stdout), allow_pickle=False) as values:
-            return dict(values)
-    reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["the reader crashed"])[-1]
-    raise InputError(path, f"is not a readable C3D file ({reason[:80]})", "copy the file again from its source")

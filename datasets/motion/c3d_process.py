@@ -11,7 +11,7 @@ import numpy as np
 
 
 def main(path: str) -> None:
-    """Write points, labels, unit, rate, axes and numbers of frames."""
+    """Write points, labels, unit, rate, axes and frame counts of a C3D file to standard output as .npz."""
     file = ezc3d.c3d(path)
     point, header = file["parameters"]["POINT"], file["header"]["points"]
     names = [
@@ -34,7 +34,7 @@ def main(path: str) -> None:
 
 
 def _stated_frames(path: str) -> int:
-    """Number of frames in the header; ezc3d replaces it by the number that a truncated file holds. 0: not known."""
+    """Number of frames that the header states; 0: unknown. For a truncated file, ezc3d reports the stored number."""
     with open(path, "rb") as file:
         head = file.read(10)
         file.seek(512 * (head[0] - 1) + 3)

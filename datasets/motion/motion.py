@@ -84,7 +84,7 @@ class Motion:
     def turned(self, up: Up) -> Motion:
         """Rotate the world so that another axis points up; distances and handedness stay.
 
-        From z up to y up, x stays, y becomes z and z becomes -y, as OpenSim's documentation asks.
+        From z up to y up, the new x, y, z are the old x, z, -y, as in OpenSim's documentation.
         """
         rotation = _TO_Y_UP[up].T @ _TO_Y_UP[self.up]
         # Entries are 0 and ±1: adding 0 turns -0 into 0.

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_file, write_file
+from poseboard.datasets.files import open_file, read_file, write_file
 from poseboard.datasets.motion.motion import MAX_POINTS, Motion, Up
 
 _METADATA = b"poseboard"
@@ -68,13 +68,14 @@ def write_parquet(path: Path, motion: Motion) -> None:
 
 
 def read_parquet(path: Path) -> Motion:
-    """Read a Parquet file of points; files of other tools need `time_s`, and their axes are taken as Z up.
+    """Read a Parquet file of points. Files of other tools need a column `time_s`; they are read as Z up.
 
     Raises:
         InputError: a column is missing or of another type, or a point occurs twice in a frame.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        with open_file(path) as file:
+            table = pq.read_table(file)
         for name in ("frame", "joint", *_COORDINATES):
             if table.column_names.count(name) != 1:
                 raise InputError(f"{path}: {name}", "column is missing", _WRITE)
@@ -106,7 +107,7 @@ def read_parquet(path: Path) -> Motion:
 
 
 def _header(table: Any, frame: Any, joint: Any, path: Path) -> tuple[_Header, tuple[str, ...]]:
-    """Names, rate, axes and frames from the metadata, or from the rows of a file without it."""
+    """Read names, rate, axes and frames from the metadata; a file without metadata: from its rows."""
     metadata = (table.schema.metadata or {}).get(_METADATA)
     if metadata is not None:
         try:
@@ -194,7 +195,7 @@ def _numbers(rows: list[list[str]], count: int, path: Path) -> Array:
 
 def _start(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(32)
     except OSError:
         return b""

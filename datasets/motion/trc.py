@@ -21,7 +21,7 @@ import numpy as np
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_file, write_file
+from poseboard.datasets.files import open_file, read_file, write_file
 from poseboard.datasets.motion.motion import MAX_POINTS, Motion
 
 _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame",
@@ -33,7 +33,7 @@ _EXPORT = "export the file again"
 def recognise(path: Path) -> bool:
     """Whether a file starts with `PathFileType`."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(15).lstrip(b"\xef\xbb\xbf").startswith(b"PathFileType")
     except OSError:
         return False
@@ -134,7 +134,7 @@ def _rows(lines: list[str], count: int, path: Path) -> tuple[Array, Array]:
 
 
 def _placed(frames: Array, points_mm: Array, path: Path) -> Array:
-    """Points at their frame numbers; frames without a row are missing."""
+    """Place points (n, N, 3) at their frame numbers (n,); frames without a row become NaN."""
     if not len(frames):
         return points_mm
     whole = np.isfinite(frames).all() and (frames == np.floor(frames)).all() and (np.abs(frames) < 2**53).all()

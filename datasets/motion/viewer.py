@@ -17,7 +17,7 @@ from poseboard.datasets.motion.motion import Motion
 
 
 def write(path: Path, motion: Motion) -> None:
-    """Write a JSON file; missing points are null."""
+    """Write a motion as JSON for web viewers; missing points are null."""
     turned = motion.turned("y")
     frames = [
         [None if gap else point for point, gap in zip(points, gaps, strict=True)]

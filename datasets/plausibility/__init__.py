@@ -27,6 +27,7 @@ from poseboard.datasets.plausibility.poses import (
     check_distance,
     check_numbers,
     check_order,
+    check_proportions,
     check_sides,
     check_size,
 )
@@ -62,6 +63,7 @@ CHECKS: tuple[Callable[[Labels], Iterator[Finding]], ...] = (
     check_distance,
     check_bones,
     check_order,
+    check_proportions,
     check_sides,
     check_rigs,
     check_swapped,
@@ -78,7 +80,7 @@ CHECKS: tuple[Callable[[Labels], Iterator[Finding]], ...] = (
 
 
 def findings(labels: Labels) -> Iterator[tuple[str, Finding]]:
-    """Run all checks and yield the name of a check and its finding, in the order of `CHECKS`.
+    """Run all checks in the order of `CHECKS`, and yield each finding with the name of its check.
 
     Example:
         >>> list(findings(Labels(samples, truths, HUMAN36M, dataset.facts("test"))))

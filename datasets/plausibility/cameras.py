@@ -17,6 +17,8 @@ _MOST_SKEW = 0.01
 """Maximum of the skew, relative to the focal length."""
 _ASPECT = (0.5, 2.0)
 """Bounds of fx / fy."""
+_LENS = (0.5, 2.0)
+"""Bounds of the factor of lens distortion half-way to the corners of the image."""
 _SPREAD_MM = (20.0, 200_000.0)
 """Bounds of the largest distance between two cameras of a sample."""
 _LEAST_DEPTH_MM = 100.0
@@ -25,6 +27,8 @@ _UNIT_RATIO = 200.0
 """Maximum ratio of the length of a t to that of the median camera, and of the median to it."""
 _ZERO_MM = 0.01
 """Maximum length of a t that is zero."""
+_ISOLATED = 8.0
+"""Maximum distance of a camera from the nearest other one, relative to the median distance between two cameras."""
 _SAME_CENTRE_MM = 1.0
 """Largest distance between the centres of two records of one camera."""
 
@@ -43,7 +47,7 @@ def check_intrinsics(labels: Labels) -> Iterator[Finding]:
 
 
 def _intrinsics(camera: Camera, is_calibrated: bool) -> Iterator[tuple[str, str, bool]]:
-    """Problem, remedy and whether it is an error, for each problem of a K."""
+    """Yield problem, remedy, and whether the problem is an error, for each problem of a camera's K."""
     K, (width, height) = camera.K, camera.size
     form = "write fx 0 cx, 0 fy cy, 0 0 1"
     if np.abs(K[2] - (0, 0, 1)).max() > 1e-6:
@@ -58,6 +62,15 @@ def _intrinsics(camera: Camera, is_calibrated: bool) -> Iterator[tuple[str, str,
         yield f"skew is {K[0, 1]:.4g} and {K[1, 0]:.4g} px at a focal length of {fx:.4g} px", form, True
     if not _ASPECT[0] <= fx / fy <= _ASPECT[1]:
         yield f"fx is {fx:.4g} px and fy {fy:.4g} px", "check both, in pixels", True
+    if min(camera.size) > 0:
+        # Towards the corners, a polynomial of a good calibration may turn back.
+        corners = (np.array([[0, 0], [width, 0], [0, height], [width, height]]) - K[:2, 2]) / (fx, fy)
+        moved = np.linalg.norm((camera.image(corners / 2) - K[:2, 2]) / (fx, fy), axis=-1)
+        factors = moved / np.maximum(np.linalg.norm(corners / 2, axis=-1), 1e-9)
+        if not ((factors > _LENS[0]) & (factors < _LENS[1])).all():
+            worst = factors[np.argmax(np.abs(np.log(np.maximum(factors, 1e-300))))]
+            problem = f"lens distortion moves points half-way to the corners {worst:.3g} times as far from the centre"
+            yield problem, "check k1 k2 p1 p2 k3, in this order, and their signs", True
     side = max(camera.size) or 2 * float(K[:2, 2].max())
     if is_calibrated and side > 0 and not FOCAL_SIDES[0] <= fx / side <= FOCAL_SIDES[1]:
         bounds = f"{FOCAL_SIDES[0]:g} to {FOCAL_SIDES[1]:g}"
@@ -72,7 +85,7 @@ def check_rigs(labels: Labels) -> Iterator[Finding]:
     """Check that the cameras of a sample differ, in one unit, 2 cm to 200 m apart and 10 cm or more from people."""
     reported = set()
     for rig in labels.rigs:
-        for finding in (*_units(rig), *_spread(rig), *_twice(rig)):
+        for finding in (*_units(rig), *_spread(rig), *_twice(rig), *_isolated(rig)):
             if finding.field not in reported:
                 reported.add(finding.field)
                 yield finding
@@ -80,7 +93,7 @@ def check_rigs(labels: Labels) -> Iterator[Finding]:
 
 
 def _spread(rig: Sample) -> Iterator[Finding]:
-    """Cameras in one place, or in a wrong unit."""
+    """Yield an error if all cameras are in one place, or if their distances have a wrong unit."""
     if len(rig.views) < 2:
         return
     centres_mm = np.stack([view.camera.centre_mm for view in rig.views])
@@ -96,7 +109,7 @@ def _spread(rig: Sample) -> Iterator[Finding]:
 
 
 def _twice(rig: Sample) -> Iterator[Finding]:
-    """Two cameras in one place, while others are elsewhere."""
+    """Yield an error for each pair of cameras in one place, unless all cameras are in one place."""
     centres_mm = {view.name: view.camera.centre_mm for view in rig.views}
     pairs = combinations(centres_mm, 2)
     same = [(a, b) for a, b in pairs if np.linalg.norm(centres_mm[a] - centres_mm[b]) < _SAME_CENTRE_MM]
@@ -107,8 +120,24 @@ def _twice(rig: Sample) -> Iterator[Finding]:
             yield Finding(f"cameras {a} and {b}", problem, "check for a calibration that is copied twice", key=rig.key)
 
 
+def _isolated(rig: Sample) -> Iterator[Finding]:
+    """Warnings of cameras that are far from all others."""
+    if len(rig.views) < 4:
+        return
+    centres_mm = np.stack([view.camera.centre_mm for view in rig.views])
+    apart_mm = np.linalg.norm(centres_mm[:, None] - centres_mm, axis=-1)
+    typical_mm = float(np.quantile(apart_mm[np.triu_indices(len(apart_mm), 1)], 0.5, method="lower"))
+    for view, of_view in zip(rig.views, apart_mm, strict=True):
+        nearest_mm = float(np.sort(of_view)[1])
+        if nearest_mm > _ISOLATED * typical_mm > 0:
+            problem = (
+                f"is {nearest_mm:.4g} mm from the nearest other camera; the median distance is {typical_mm:.4g} mm"
+            )
+            yield Finding(f"camera {view.name}: t", problem, "check t", is_error=False, key=rig.key)
+
+
 def _units(rig: Sample) -> Iterator[Finding]:
-    """Cameras with a translation in another unit than that of the other cameras."""
+    """Yield an error for each camera with its translation in another unit than the other cameras."""
     lengths_mm = {view.name: float(np.linalg.norm(view.camera.t)) for view in rig.views}
     if len(lengths_mm) < 3:
         return
@@ -122,7 +151,7 @@ def _units(rig: Sample) -> Iterator[Finding]:
 
 
 def _depths(labels: Labels) -> Iterator[Finding]:
-    """Cameras that are as close to people as only a wrong unit makes them."""
+    """Yield an error for each camera that is implausibly close to people, which suggests a wrong unit."""
     for name, views in labels.views.items():
         depths_mm = [
             view.camera.to_camera(pose[np.isfinite(pose).all(axis=-1)])[:, 2]

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
 
 import PIL.Image
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import open_file
 from poseboard.datasets.plausibility.labels import Finding
 from poseboard.datasets.sample import View
 
 _LEAST_SIDE_PX = 16
 """Minimum side of an image."""
+_DAMAGE = "Corrupt JPEG data: "
+"""Start of libjpeg's warnings."""
 _ORIENTATION = 0x0112
 """EXIF tag of the orientation; 1 is upright."""
 
 
 def check_image(key: str, view: View) -> Iterator[Finding]:
-    """Check that the image of a view can be read and has the size of its camera; warn of an EXIF orientation.
+    """Check that an image can be read and has the size of its camera; warn of damaged data and of an EXIF orientation.
 
-    Absent files pass: the status of the data set names them.
+    Missing files pass the check: `Dataset.status` reports them.
 
     Args:
-        key: of the sample.
+        key: key of the sample.
         view: a view with or without an image.
 
     Example:
@@ -34,7 +40,7 @@ def check_image(key: str, view: View) -> Iterator[Finding]:
         return
     field = f"view {view.name}: image"
     try:
-        height, width = view.pixels().shape[:2]
+        (height, width), complaint = _decoded(view)
     except InputError as error:
         yield Finding(field, f"{error.where}: {error.problem}", error.remedy, key=key)
         return
@@ -44,9 +50,34 @@ def check_image(key: str, view: View) -> Iterator[Finding]:
     elif min(size) > 0 and (width, height) != size:
         problem = f"is {width} x {height} px, the camera is of {size[0]} x {size[1]} px"
         yield Finding(field, problem, "extract the images at their full size, or correct the camera", key=key)
+    if complaint:
+        problem = f"{path or 'image'}: has damaged pixels ({complaint})"
+        yield Finding(field, problem, "extract or copy the image again", is_error=False, key=key)
     if path is not None:
-        with PIL.Image.open(path) as image:
+        with open_file(path) as file, PIL.Image.open(file) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
         if orientation != 1:
             problem = f"has EXIF orientation {orientation}, and its pixels are read as stored"
             yield Finding(field, problem, "check that labels are of the stored pixels", is_error=False, key=key)
+
+
+def _decoded(view: View) -> tuple[tuple[int, int], str]:
+    """Height and width of the image of a view, and libjpeg's message about damaged data (empty: none).
+
+    OpenCV returns an image with grey or shifted blocks, and libjpeg writes the reason to standard error.
+    """
+    with tempfile.TemporaryFile() as written:
+        standard_error = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        try:
+            height, width = view.pixels().shape[:2]
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            written.seek(0)
+            lines = written.read().decode(errors="replace").splitlines()
+            for line in lines:
+                if not line.startswith(_DAMAGE):  # of another thread
+                    sys.stderr.write(f"{line}\n")
+    complaints = [line.removeprefix(_DAMAGE) for line in lines if line.startswith(_DAMAGE)]
+    return (height, width), complaints[0] if complaints else ""

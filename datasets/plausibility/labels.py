@@ -53,7 +53,7 @@ class Finding:
         problem: measured value and bounds.
         remedy: action for the user, with the factor of a wrong unit.
         is_error: whether the data cannot be right. A warning is only odd.
-        key: an affected sample; empty: the problem is of all samples together.
+        key: an affected sample; empty: the problem concerns all samples together.
 
     Example:
         >>> str(Finding("camera left: K", "is transposed", "transpose it"))
@@ -72,12 +72,12 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """One person in one view.
+    """2D labels of one person in one view.
 
     Args:
         sample: index of the sample.
         person: row of `Labels.joints_mm`.
-        view: the view.
+        view: view with camera and image.
         box_px: (4,) box of the person; None without a box.
         points_px: (J, 2) 2D annotation with lens distortion; None without annotation.
     """
@@ -104,7 +104,7 @@ class Labels:
         skeleton: joints of the ground truth.
         facts: facts of the split.
         detected: joints of the 2D detections; None: those of the ground truth.
-        cameras: names of all cameras, with those that no sample has.
+        cameras: names of all cameras, including cameras that no sample has.
     """
 
     samples: Sequence[Sample]
@@ -203,7 +203,7 @@ class Labels:
         return [view for view, sights in self.sights.items() if len(sights) >= min(FEW, most)]
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
-        """Median over people of the share of joints that project near the 2D annotation, or else into the box.
+        """Median over people of the share of joints that project near their 2D annotation; without one, into the box.
 
         Args:
             view: name of the view.
@@ -259,7 +259,7 @@ def _whole(truth: Truth) -> NDArray[np.bool_]:
 
 
 def share_of(sight: Sight, joints_mm: Array, camera_scale: float = 1.0) -> float:
-    """Share of a person's joints that project near the 2D annotation or into the box; 0 for a dot."""
+    """Share of a person's joints that project near the 2D annotation or into the box; 0 if they project to a dot."""
     points, inside = _inside(sight.camera, joints_mm, camera_scale)
     if sight.points_px is not None:
         both = np.isfinite(sight.points_px).all(axis=-1) & np.isfinite(joints_mm).all(axis=-1)
@@ -287,7 +287,7 @@ def _is_dot(points_px: Array, least_px: float) -> bool:
 
 
 def _inside(camera: Camera, joints_mm: Array, camera_scale: float = 1.0) -> tuple[Array, NDArray[np.bool_]]:
-    """Project joints (J, 3) by a camera with scaled t; (J, 2) pixels and whether each is in the image (J,)."""
+    """Project joints (J, 3) by a camera with scaled t: pixels (J, 2), and the mask (J,) of those in the image."""
     scaled = camera if camera_scale == 1.0 else replace(camera, t=camera_scale * camera.t)
     points = scaled.project(joints_mm)
     size = np.array([side or np.inf for side in camera.size])

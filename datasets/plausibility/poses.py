@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,7 @@ from poseboard.datasets.plausibility.labels import (
     extents_mm,
     scale_to,
 )
+from poseboard.datasets.skeleton import Skeleton
 
 FARTHEST_MM = 1e6
 """Maximum of a coordinate: 1 km."""
@@ -26,6 +28,18 @@ _OUTLIER = 3.0
 """Factor on the upper bounds beyond which a single person or bone is impossible."""
 _SHORTER = 0.9
 """Another order of joints whose edges are shorter than this factor is the likely one."""
+_LONG_EDGE_MM = 1050.0
+"""Length of an edge of a body's skeleton beyond which it is odd."""
+_LEAST_PEOPLE = 8
+"""Minimum number of people to know the median one."""
+_MOST_DETECTED = 2000
+"""Maximum number of detected people that are compared."""
+_LEAST_BONE_MM = 100.0
+"""Minimum of the median length of a bone that is compared; noise matters in shorter ones."""
+_PROPORTION = 2.0
+"""Factor on a bone, relative to the person's other bones and to the median person, beyond which it is odd."""
+_ODD_BONES = 0.15
+"""Share of odd bones from which a person is odd."""
 _LEAST_BEND = 0.15
 """Minimum distance of a knee from the line of hip and ankle, relative to the thigh; likewise of an elbow."""
 _BACKWARDS = -0.3
@@ -35,7 +49,7 @@ _LEAST_VOTES = 10
 
 
 def check_numbers(labels: Labels) -> Iterator[Finding]:
-    """Check that there are true poses without infinite numbers, and that no joint lies exactly at the origin."""
+    """Check that true poses exist and are finite, and that no joint lies exactly at the origin."""
     has_2d = labels.facts.truth != "motion capture" and any(truth.annotated for truth in labels.truths)
     if any(len(truth.joints_mm) for truth in labels.truths) and not labels.people and not has_2d:
         yield Finding("joints", "all are NaN", "check the file of the poses")
@@ -72,9 +86,11 @@ def check_size(labels: Labels) -> Iterator[Finding]:
     sizes_mm = extents_mm(labels.joints_mm)
     size_mm = float(np.median(sizes_mm))
     if bounds[0] <= size_mm <= bounds[1]:
-        large = sizes_mm > _OUTLIER * bounds[1]
+        large, small = sizes_mm > _OUTLIER * bounds[1], sizes_mm < bounds[0] / _OUTLIER
         problem = f"have joints more than {_OUTLIER * bounds[1]:g} mm apart"
         yield from _of_people(labels, labels.sample_of_person, large, problem, "write NaN for a missing joint")
+        problem = f"have all joints within {bounds[0] / _OUTLIER:.3g} mm"
+        yield from _of_people(labels, labels.sample_of_person, small, problem, "check their unit, mm")
         return
     problem = f"the median {what} is {size_mm:.4g} mm tall, not {bounds[0]:g} to {bounds[1]:g} mm"
     factor = scale_to(size_mm, bounds)
@@ -112,36 +128,75 @@ def check_bones(labels: Labels) -> Iterator[Finding]:
         problem = f"have {first} and {second} more than {_OUTLIER * high:g} mm apart"
         long = lengths_mm > _OUTLIER * high
         yield from _of_people(labels, labels.sample_of_person, long, problem, "write NaN for a missing joint")
+    if labels.limbs:
+        a, b = np.array(labels.skeleton.edge_indices).T
+        edges_mm = np.linalg.norm(labels.joints_mm[:, a] - labels.joints_mm[:, b], axis=-1)
+        long = np.asarray((edges_mm > _LONG_EDGE_MM).any(axis=1))
+        problem = f"have neighbouring joints more than {_LONG_EDGE_MM:g} mm apart"
+        for finding in _of_people(labels, labels.sample_of_person, long, problem, "check single joints"):
+            yield replace(finding, is_error=False)
+
+
+def check_proportions(labels: Labels) -> Iterator[Finding]:
+    """Warn of single people whose bones have other proportions than those of the median person.
+
+    Children and adults have similar proportions. A pose with its joints in another order, or with a joint elsewhere,
+    has several bones that are far too long or too short.
+    """
+    if len(labels.joints_mm) < _LEAST_PEOPLE or not labels.skeleton.edges:
+        return
+    a, b = np.array(labels.skeleton.edge_indices).T
+    lengths_mm = np.linalg.norm(labels.joints_mm[:, a] - labels.joints_mm[:, b], axis=-1)
+    typical_mm = _median(lengths_mm)
+    if labels.is_hand or not (long := typical_mm >= _LEAST_BONE_MM).any():
+        return
+    ratios = lengths_mm[:, long] / typical_mm[long]
+    relative = ratios / np.maximum(np.nanmedian(ratios, axis=1, keepdims=True), 1e-9)
+    is_odd = (relative > _PROPORTION) | (relative < 1 / _PROPORTION)
+    bad = is_odd.sum(axis=1) >= np.maximum(2, _ODD_BONES * np.isfinite(relative).sum(axis=1))
+    if np.any(bad):
+        problem = f"{int(bad.sum())} of {len(bad)} people have bones of other proportions than the median person"
+        key = labels.key(int(labels.sample_of_person[np.argmax(bad)]))
+        yield Finding("joints", problem, "check the order of their joints", is_error=False, key=key)
 
 
 def check_order(labels: Labels) -> Iterator[Finding]:
-    """Warn if the edges of the skeleton are much shorter with the joints in another order: rolled, or two swapped."""
-    J = len(labels.skeleton)
-    if not len(labels.joints_mm) or J < 5 or not labels.skeleton.edges:
-        return
-    poses_mm = labels.joints_mm
-    distances_mm = np.array([_median(np.linalg.norm(poses_mm - poses_mm[:, [j]], axis=-1)) for j in range(J)])
-    if np.isnan(distances_mm).any():  # a joint is never annotated
-        return
-    a, b = np.array(labels.skeleton.edge_indices).T
-    joints, order = labels.skeleton.joints, np.arange(J)
+    """Warn if rolling, reversing or swapping joints makes the edges of the skeleton much shorter in total."""
+    yield from _order(labels.joints_mm, labels.skeleton, "joints")
+    skeleton = labels.detected or labels.skeleton
+    detected = [view.joints_px for sample in labels.samples for view in sample.views if view.joints_px is not None]
+    points_px = np.concatenate([np.empty((0, len(skeleton), 2)), *detected])
+    if len(points_px) >= _LEAST_PEOPLE:
+        yield from _order(points_px[:_MOST_DETECTED], skeleton, "detections")
 
-    def length_mm(order: NDArray[np.intp]) -> float:
-        return float(distances_mm[order[a], order[b]].sum())
+
+def _order(poses: Array, skeleton: Skeleton, field: str) -> Iterator[Finding]:
+    """Yield a warning if another order of the joints of points (N, J, 2 or 3) is more plausible."""
+    J = len(skeleton)
+    if not len(poses) or J < 5 or not skeleton.edges:
+        return
+    distances = np.array([_median(np.linalg.norm(poses - poses[:, [j]], axis=-1)) for j in range(J)])
+    if np.isnan(distances).any():  # a joint is never annotated
+        return
+    a, b = np.array(skeleton.edge_indices).T
+    joints, order = skeleton.joints, np.arange(J)
+
+    def length(order: NDArray[np.intp]) -> float:
+        return float(distances[order[a], order[b]].sum())
 
     orders = {f"rolled by {abs(k)}": np.roll(order, k) for k in (1, -1, 2, -2)} | {"reversed": order[::-1]}
     for i, j in combinations(range(J), 2):
         orders[f"{joints[i]} and {joints[j]} are swapped"] = np.where(order == i, j, np.where(order == j, i, order))
-    name, other = min(orders.items(), key=lambda item: length_mm(item[1]))
-    if length_mm(other) < _SHORTER * length_mm(order):
-        saved = 1 - length_mm(other) / length_mm(order)
+    name, other = min(orders.items(), key=lambda item: length(item[1]))
+    if length(other) < _SHORTER * length(order):
+        saved = 1 - length(other) / length(order)
         what = f"look {name}" if "swapped" not in name else f"look as if {name}"
         problem = f"{what}: so all edges together are {saved:.0%} shorter"
-        yield Finding("joints", problem, f"check their order: {', '.join(joints)}", is_error=False)
+        yield Finding(field, problem, f"check their order: {', '.join(joints)}", is_error=False)
 
 
 def check_sides(labels: Labels) -> Iterator[Finding]:
-    """Warn if knees and elbows bend backwards and faces look backwards: left and right are swapped, or mirrored."""
+    """Warn if most knees, elbows and faces point backwards, as after swapping left and right or mirroring an axis."""
     votes = np.concatenate(list(_bends(labels)) or [np.empty(0)])
     votes = votes[np.isfinite(votes)]
     if len(votes) < _LEAST_VOTES or not votes.any():
@@ -153,7 +208,7 @@ def check_sides(labels: Labels) -> Iterator[Finding]:
 
 
 def _bends(labels: Labels) -> Iterator[Array]:
-    """Bends of knees (forwards) and elbows (backwards), and direction of faces; positive: as people bend and look."""
+    """Yield signed bends of knees and elbows and directions of faces; positive values are anatomically possible."""
     joints = {name: labels.joints_mm[:, index] for index, name in enumerate(labels.skeleton.joints)}
     if not {"left_hip", "right_hip", "left_shoulder", "right_shoulder"} <= joints.keys():
         return
@@ -198,15 +253,15 @@ def _of_people(
     remedy: str,
     always_error: bool = False,
 ) -> Iterator[Finding]:
-    """A finding if any of N people is bad: an error from `SOME` of them on.
+    """Yield a finding if any of N people is bad: an error if at least a share of `SOME` is bad, else a warning.
 
     Args:
-        labels: for the key of the first sample.
+        labels: labels of the people.
         of_sample: (N,) index of each person's sample.
         bad: (N,) whether the person is bad.
-        problem: verb phrase about bad people.
-        remedy: of the finding.
-        always_error: whether a single one is an error.
+        problem: verb phrase about the bad people.
+        remedy: remedy of the finding.
+        always_error: whether a single bad person is an error.
     """
     if np.any(bad):
         problem = f"{int(np.sum(bad))} of {len(bad)} people {problem}"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.plausibility.labels import (
@@ -35,7 +36,7 @@ _WHOLE = 0.9
 _EXTENTS = (0.4, 1.5)
 """Bounds of the median extent of people, relative to their boxes."""
 _FAR_OFFSET = 0.25
-"""Maximum of the median offset of one person over its views, relative to the sides of its boxes."""
+"""Maximum offset of a person in the median view, or of a box around its joints, relative to the sides of the boxes."""
 _UPRIGHT = (0.8, 0.5)
 """People lie on their side if their directions agree (length of the mean above) and the mean is not upwards (below)."""
 _MOST_SIDES = 20.0
@@ -50,8 +51,16 @@ _MARGIN = 0.1
 """Distance from the image, relative to its longer side, up to which detections count as inside."""
 _LEAST_EXTENT = 0.01
 """Minimum of the median extent of detected people, relative to the longer side of the image."""
+_DOT = 0.002
+"""Extent of a person, relative to the longer side of the image, below which all joints are in one point."""
 _DETECTION_AWAY = 0.6
 """Maximum of the median distance of true people from the nearest detection, relative to their extent in the image."""
+_ROLLED = 0.75
+"""Length of a detected person's edges with rolled joints, relative to their length, below which joints look rolled."""
+_SURE_SCORE, _FAR_EDGE = 0.5, 0.6
+"""Minimum score of two joints, and excess of their distance over that of the median person, in extents, that is odd."""
+_OFF_ANNOTATION = 0.1
+"""Maximum distance of a projected joint from its 2D annotation, relative to the person's extent."""
 _MOST_PAIRS = 1500
 """Maximum number of pairs of views, over all samples, that are compared."""
 _EPIPOLAR = (0.04, 0.1)
@@ -96,6 +105,15 @@ def check_images(labels: Labels) -> Iterator[Finding]:
         problem = f"{share:.0%} of the median person's joints project into any image, not {LEAST_SHARE:.0%} or more"
         yield Finding("cameras", problem, "check their K, R and t, and their unit of length")
     elif share is not None and len(labels.samples) > 1:
+        nowhere = [
+            index
+            for index, (sample, truth) in enumerate(zip(labels.samples, labels.truths, strict=True))
+            for pose in truth.joints_mm
+            if np.isfinite(pose).any() and not any(share_in_image(view.camera, pose) for view in sample.views)
+        ]
+        if nowhere and len(nowhere) >= SOME * len(labels.joints_mm):
+            problem = f"{len(nowhere)} of {len(labels.joints_mm)} people are in no image"
+            yield Finding("joints", problem, _SAME_FRAME, is_error=False, key=labels.key(nowhere[0]))
         for name in labels.cameras or labels.views:
             views = labels.views.get(name, [])
             poses = ((view.camera, pose) for index, view in views for pose in labels.truths[index].joints_mm)
@@ -110,16 +128,25 @@ def check_places(labels: Labels) -> Iterator[Finding]:
     for sights in labels.sights.values():
         for sight in sights:
             of_person.setdefault(sight.person, []).append(sight)
-    elsewhere = [
-        sights[0]
-        for person, sights in of_person.items()
-        if max(share_of(sight, labels.joints_mm[person]) for sight in sights) <= _MISPLACED
-    ]
+    shares = {
+        person: [share_of(sight, labels.joints_mm[person]) for sight in sights] for person, sights in of_person.items()
+    }
+    elsewhere = [sights[0] for person, sights in of_person.items() if max(shares[person]) <= _MISPLACED]
     if elsewhere:
         problem = f"{len(elsewhere)} of {len(of_person)} people are in no box or 2D annotation of their own"
         is_error = len(elsewhere) >= SOME * len(of_person)
         yield Finding("joints", problem, _SAME_FRAME, is_error, labels.key(elsewhere[0].sample))
         return
+    misplaced = [
+        sight
+        for person, sights in of_person.items()
+        for sight, share in zip(sights, shares[person], strict=True)
+        if share <= _MISPLACED and max(shares[person]) >= LEAST_SHARE
+    ]
+    if misplaced and len(misplaced) >= SOME * sum(map(len, of_person.values())):
+        problem = f"{len(misplaced)} boxes or 2D annotations do not fit people who fit in other views"
+        field = f"view {misplaced[0].view.name}"
+        yield Finding(field, problem, _SAME_FRAME, is_error=False, key=labels.key(misplaced[0].sample))
     offsets: dict[int, list[float]] = {}
     sample_of: dict[int, int] = {}
     for sights in labels.sights.values():
@@ -201,6 +228,19 @@ def check_boxes(labels: Labels) -> Iterator[Finding]:
         boxes = np.stack([sight.box_px for sight, _, _ in fits if sight.box_px is not None])
         if len(boxes) >= FEW // 2 and np.ptp(boxes, axis=0).max() == 0 and np.ptp(offsets, axis=0).max() > 2 * _MARGIN:
             yield Finding(field, f"all {len(boxes)} are alike, and the people move", "write the box of each frame")
+    yield from _single_boxes(labels)
+
+
+def _single_boxes(labels: Labels) -> Iterator[Finding]:
+    """Warnings of boxes of single people that are away from their joints."""
+    most = _FAR_OFFSET if labels.facts.boxes == "true joints" else _MOST_OFFSET
+    for name, sights in labels.sights.items():
+        fits = list(_fits(labels, sights))
+        away = [sight for sight, offset, _ in fits if np.abs(offset).max() > most]
+        if away and SOME * len(fits) <= len(away) < len(fits) / 2:
+            problem = f"{len(away)} of {len(fits)} are more than {most:g} sides away from the true people"
+            key = labels.key(away[0].sample)
+            yield Finding(f"view {name}: boxes", problem, "check the boxes of these people", is_error=False, key=key)
 
 
 def check_annotations(labels: Labels) -> Iterator[Finding]:
@@ -211,12 +251,69 @@ def check_annotations(labels: Labels) -> Iterator[Finding]:
             for index, view in views
             if name in labels.truths[index].annotated
         ]
-        for problem, remedy in _of_points(points) or _of_points(points, in_boxes=True):
+        in_order = labels.facts.boxes != "detected"
+        for problem, remedy in _of_points(points) or (_of_points(points, in_boxes=True) if in_order else []):
             yield Finding(f"view {name}: 2D annotations", problem, remedy, is_error=False)
+        yield from _annotated_elsewhere(labels, name, views)
+        yield from _annotated_otherwise(labels, name, views)
+
+
+def _annotated_elsewhere(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
+    """A warning if the 2D annotations of single people are outside of their boxes, or one is a side away."""
+    elsewhere, compared = [], 0
+    for index, view in views:
+        annotated, boxes = labels.truths[index].annotated.get(name), view.boxes_px
+        if annotated is None or len(annotated) != len(boxes) or labels.facts.boxes == "detected":
+            continue
+        points = view.camera.image(annotated)
+        is_finite = np.isfinite(points).all(axis=-1)
+        margin = (boxes[:, None, 2:] - boxes[:, None, :2]).max(axis=-1, keepdims=True) / 4
+        inside = np.all((points >= boxes[:, None, :2] - margin) & (points < boxes[:, None, 2:] + margin), axis=-1)
+        many = (is_finite.sum(axis=1) >= 3) & np.isfinite(boxes).all(axis=1)
+        share = inside.sum(axis=1) / np.maximum(is_finite.sum(axis=1), 1)
+        beyond = np.maximum(boxes[:, None, :2] - points, points - boxes[:, None, 2:])
+        far = np.nan_to_num(beyond).max(axis=(1, 2), initial=0.0) > 4 * margin[:, 0, 0]
+        compared += int(many.sum())
+        elsewhere += [index] * int((many & ((share < LEAST_SHARE) | far)).sum())
+    if elsewhere and len(elsewhere) >= SOME * compared:
+        problem = f"{len(elsewhere)} of {compared} people have most joints outside of their box, or a joint a side away"
+        key = labels.key(elsewhere[0])
+        yield Finding(f"view {name}: 2D annotations", problem, "check the boxes of these people", False, key)
+
+
+def _annotated_otherwise(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
+    """A warning if true joints do not project to their 2D annotations, or single people have only 2D annotations."""
+    bad: dict[str, list[int]] = {
+        "have joints away from their 2D annotations": [],
+        "have no 3D pose, as others have": [],
+    }
+    compared = 0
+    for index, view in views:
+        truth = labels.truths[index]
+        if name not in truth.annotated or not len(labels.joints_mm):
+            continue
+        points, projected = view.camera.image(truth.annotated[name]), view.camera.project(truth.joints_mm)
+        is_annotated: NDArray[np.bool_] = np.all(np.isfinite(points), axis=-1)
+        apart = np.linalg.norm(projected - points, axis=-1) / np.linalg.norm(_extents(points), axis=-1)[:, None]
+        people = is_annotated.sum(axis=1) >= 3
+        compared += int(people.sum())
+        off, without = (apart > _OFF_ANNOTATION).any(axis=1), ~np.isfinite(truth.joints_mm[..., 0]).any(axis=1)
+        for problem, rows in zip(bad, (off, without), strict=True):
+            bad[problem] += [index] * int((people & rows).sum())
+    for problem, samples in bad.items():
+        if samples and len(samples) >= SOME * compared:
+            key = labels.key(samples[0])
+            yield Finding(
+                f"view {name}: 2D annotations",
+                f"{len(samples)} of {compared} people {problem}",
+                _SAME_FRAME,
+                False,
+                key,
+            )
 
 
 def check_detections(labels: Labels) -> Iterator[Finding]:
-    """Check that 2D detections are finite, in the image, in pixels, and those of the view."""
+    """Check that 2D detections are finite, in pixels, in the image, and of the right view."""
     with_joints = {
         name: [(index, view) for index, view in views if view.joints_px is not None and view.joints_px.size]
         for name, views in labels.views.items()
@@ -239,15 +336,19 @@ def check_detections(labels: Labels) -> Iterator[Finding]:
             yield Finding(field, problem, "divide them by the detector's largest score", is_error=False)
         for problem, remedy in _of_points([(view, _joints(view)) for _, view in views]):
             yield Finding(field, problem, remedy)
+        yield from _single_detections(labels, name, views)
         yield from _away_from_truth(labels, name, views)
+        yield from _undetected(labels, name, [(i, v) for i, v in labels.views[name] if v.joints_px is not None])
+    yield from _far_joints(labels)
+    yield from _missed(labels)
     yield from _copied(labels)
 
 
 def check_epipolar(labels: Labels) -> Iterator[Finding]:
-    """Check that 2D detections of each two views agree with their cameras, which needs no truth.
+    """Check that the 2D detections of every pair of views agree with the two cameras. No ground truth is needed.
 
-    Every detected person is compared with the person of the other view that is nearest by epipolar distance (Sampson).
-    A camera is suspect if it agrees with no other one.
+    Each detected person is compared with the person in the other view that has the smallest epipolar (Sampson)
+    distance. A camera is suspect if it agrees with no other camera.
     """
     distances = _epipolar_distances(labels)
     least = {name: _least(distances, name) for name in labels.views}
@@ -288,10 +389,10 @@ def _joints(view: View) -> Array:
 def _fits(
     labels: Labels, sights: list[Sight], cameras: Mapping[int, Camera] | None = None
 ) -> Iterator[tuple[Sight, Array, float]]:
-    """How the boxes of people who are completely in the image fit their joints.
+    """Offset and size of boxes relative to the projected joints, for people who are completely in the image.
 
     Args:
-        labels: the true people.
+        labels: labels with the true people.
         sights: people of one view.
         cameras: index of a sample -> camera to project with; None: the view's camera.
 
@@ -316,7 +417,7 @@ def _fits(
 
 
 def _offset(labels: Labels, boxes_of: str, camera_of: str) -> float:
-    """Median distance of the boxes of a view from people in another camera, in sides; 0 with too few people."""
+    """Median distance of a view's boxes from people projected by another camera, in box sides; 0: too few people."""
     cameras = {index: view.camera for index, view in labels.views.get(camera_of, ())}
     fits = _fits(labels, labels.sights[boxes_of], None if boxes_of == camera_of else cameras)
     offsets = [float(np.linalg.norm(offset)) for _, offset, _ in fits]
@@ -362,6 +463,111 @@ def _of_points(points: list[tuple[View, Array]], in_boxes: bool = False) -> list
     return []
 
 
+def _single_detections(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
+    """Yield a warning for detections without joints, with all joints in one point, or outside of the image."""
+    bad: dict[str, list[int]] = {}
+    edges = np.array((labels.detected or labels.skeleton).edge_indices)
+    for index, view in views:
+        joints, size = _joints(view), np.array(view.camera.size, dtype=np.float64)
+        is_finite: NDArray[np.bool_] = np.all(np.isfinite(joints), axis=-1)
+        many = is_finite.sum(axis=1) >= 3
+        dots = many & (_extents(joints).max(axis=1) < _DOT * max(size.max(), 1.0))
+        margin = _MARGIN * size.max()
+        inside: NDArray[np.bool_] = np.all((joints >= -margin) & (joints < size + margin), axis=-1) & is_finite
+        outside = is_finite.any(axis=1) & ~inside.any(axis=1) & bool(size.min() > 0)
+        absent = ~is_finite.any(axis=1) & (not labels.facts.associated)
+        for problem, rows in (
+            ("have all joints in one point", dots),
+            ("have all joints outside of the image", outside),
+            ("have no joint", absent),
+            ("have joints at exactly 0 0", (joints == 0).all(axis=-1).any(axis=1)),
+            ("have joints that look rolled", many & _look_rolled(joints, edges)),
+        ):
+            bad.setdefault(problem, []).extend([index] * int(rows.sum()))
+    for problem, samples in bad.items():
+        if samples:
+            remedy = "leave out people who are not detected"
+            people = f"{len(samples)} of {sum(len(_joints(view)) for _, view in views)} people"
+            key = labels.key(samples[0])
+            yield Finding(f"view {name}: detections", f"{people} {problem}", remedy, is_error=False, key=key)
+
+
+def _look_rolled(joints: Array, edges: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether the edges of people (P, J, 2) are much shorter with the joints rolled by 1 or 2: mask (P,)."""
+    if not len(edges):
+        return np.zeros(len(joints), dtype=np.bool_)
+
+    def length(of: Array) -> Array:
+        return np.asarray(np.linalg.norm(of[:, edges[:, 0]] - of[:, edges[:, 1]], axis=-1).sum(axis=1))
+
+    rolled = np.stack([length(np.roll(joints, by, axis=1)) for by in (1, -1, 2, -2)]).min(axis=0)
+    return np.asarray(rolled < _ROLLED * length(joints))  # false for NaN
+
+
+def _far_joints(labels: Labels) -> Iterator[Finding]:
+    """A warning if people have sure joints that are far from their neighbours, compared with the median person."""
+    edges = np.array((labels.detected or labels.skeleton).edge_indices)
+    people = [
+        (index, np.where((view.confidence >= _SURE_SCORE)[..., None], view.joints_px, np.nan), _extents(view.joints_px))
+        for index, sample in enumerate(labels.samples)
+        for view in sample.views
+        if view.joints_px is not None and view.confidence is not None
+    ]
+    if not len(edges) or sum(len(joints) for _, joints, _ in people) < FEW:
+        return
+    of_sample = np.repeat([index for index, _, _ in people], [len(joints) for _, joints, _ in people])
+    joints = np.concatenate([joints for _, joints, _ in people])
+    extents = np.linalg.norm(np.concatenate([of_people for _, _, of_people in people]), axis=1)
+    lengths = np.linalg.norm(joints[:, edges[:, 0]] - joints[:, edges[:, 1]], axis=-1) / extents[:, None]
+    known = np.isfinite(lengths).any(axis=0)
+    lengths = lengths[:, known]
+    far = (lengths - np.nanmedian(lengths, axis=0) > _FAR_EDGE).any(axis=1)
+    if far.sum() >= max(1.0, SOME * len(far)):
+        problem = f"{int(far.sum())} of {len(far)} people have a joint with a high score far from its neighbours"
+        key = labels.key(int(of_sample[np.argmax(far)]))
+        yield Finding("detections", problem, "check single joints", is_error=False, key=key)
+
+
+def _undetected(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
+    """A warning if a view has no detection although a true person is completely in its image."""
+    with_people = [
+        (index, view)
+        for index, view in views
+        if any(share_in_image(view.camera, pose) == 1 for pose in labels.truths[index].joints_mm)
+    ]
+    empty = [index for index, view in with_people if not np.isfinite(_joints(view)).any()]
+    if empty and len(empty) >= SOME * len(with_people):
+        problem = f"none in {len(empty)} of {len(with_people)} samples with a complete true person in the image"
+        yield Finding(f"view {name}: detections", problem, "detect people again", False, labels.key(empty[0]))
+
+
+def _missed(labels: Labels) -> Iterator[Finding]:
+    """Yield a warning if true people are far from the detections in all views in which they are visible."""
+    detected = labels.detected or labels.skeleton
+    common = [joint for joint in labels.skeleton.joints if joint in detected.joints]
+    if len(common) < 3:
+        return
+    of_truth, of_detection = labels.skeleton.indices(common), detected.indices(common)
+    missed, compared = [], 0
+    for index, (sample, truth) in enumerate(zip(labels.samples, labels.truths, strict=True)):
+        poses_mm = truth.joints_mm[:, of_truth]
+        for pose_mm in poses_mm[np.isfinite(poses_mm).all(axis=(1, 2))]:
+            distances = [
+                _nearest(points, _joints(view)[:, of_detection]) / max(float(np.linalg.norm(np.ptp(points, axis=0))), 1)
+                for view in sample.views
+                if view.joints_px is not None and np.isfinite(view.joints_px).any()
+                for points in (view.camera.project(pose_mm),)
+                if share_in_image(view.camera, pose_mm) == 1
+            ]
+            compared += bool(distances)
+            if distances and min(distances) > _DETECTION_AWAY:
+                missed.append(index)
+    if len(missed) > SOME * compared:
+        problem = f"{len(missed)} of {compared} true people are far from the detections in all views"
+        remedy = "check that detections, truth and cameras are of the same frames"
+        yield Finding("joints", problem, remedy, is_error=False, key=labels.key(missed[0]))
+
+
 def _away_from_truth(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
     """A finding if true people are far from every detection of a view."""
     detected = labels.detected or labels.skeleton
@@ -370,6 +576,7 @@ def _away_from_truth(labels: Labels, name: str, views: list[tuple[int, View]]) -
         return
     of_truth, of_detection = labels.skeleton.indices(common), detected.indices(common)
     away: list[tuple[float, float]] = []
+    exchanged_people: list[int] = []
     for index, view in views:
         poses = labels.truths[index].joints_mm[:, of_truth]
         projected = view.camera.project(poses[np.isfinite(poses).all(axis=(1, 2))])
@@ -380,6 +587,14 @@ def _away_from_truth(labels: Labels, name: str, views: list[tuple[int, View]]) -
             extent = np.linalg.norm(np.ptp(person, axis=0))
             distances = [_nearest(person, order) / max(float(extent), 1.0) for order in (joints, joints[..., ::-1])]
             away.append((distances[0], distances[1]))
+        for person in joints[np.isfinite(joints).all(axis=(1, 2))]:
+            size_px = float(np.linalg.norm(np.ptp(person, axis=0)))
+            own, other = (_nearest(order, projected) / max(size_px, 1.0) for order in (person, person[:, ::-1]))
+            exchanged_people += [index] if own > _DETECTION_AWAY > 3 * other else []
+    if exchanged_people and len(exchanged_people) < len(away) / 2:
+        problem = f"{len(exchanged_people)} people are a true person with x and y exchanged"
+        key = labels.key(exchanged_people[0])
+        yield Finding(f"view {name}: detections", problem, "write x before y", is_error=False, key=key)
     if len(away) < FEW // 2:
         return
     median, exchanged = np.median(away, axis=0)
@@ -400,7 +615,7 @@ def _nearest(person: Array, joints: Array) -> float:
 
 
 def _copied(labels: Labels) -> Iterator[Finding]:
-    """Views of one sample with the same detections."""
+    """Yield a finding if two views of one sample have the same detections."""
     copied: dict[tuple[str, str], list[int]] = {}
     for index, sample in enumerate(labels.samples):
         content: dict[bytes, str] = {}
@@ -419,7 +634,9 @@ def _copied(labels: Labels) -> Iterator[Finding]:
 def _epipolar_distances(
     labels: Labels, calibration_of: Mapping[str, str] | None = None, flipped: Collection[str] = ()
 ) -> dict[tuple[str, str], float]:
-    """Median epipolar distance of each two views, relative to the extent of people; views with few people left out.
+    """Median epipolar distance of each pair of views, relative to the extent of people.
+
+    Pairs with few people are left out.
 
     Args:
         labels: the samples.

@@ -104,17 +104,17 @@ class Figure:
 
     @property
     def joints_mm(self) -> Array:
-        """The joints of ``HUMAN36M`` (T, 17, 3) in its order."""
+        """Joints (T, 17, 3), mm, in the order of ``HUMAN36M``."""
         return self.landmarks_mm(JOINTS)
 
     def landmarks_mm(self, names: Sequence[str]) -> Array:
-        """Points (T, J, 3) by name, for example ``figure.landmarks_mm(COCO.joints)``."""
+        """Named points (T, J, 3), mm, for example ``figure.landmarks_mm(COCO.joints)``."""
         return np.stack([self.points_mm[name] for name in names], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Flesh:
-    """Round cones of a figure over T frames; columns as in ``renderer.Solids``."""
+    """Surface of a figure over T frames, as round cones with the columns of ``renderer.Solids``."""
 
     cones: Array
     frames: Array
@@ -187,7 +187,7 @@ def sample_outfit(rng: Generator) -> Outfit:
 
 
 def _turn(axis: int, degrees: Array) -> Array:
-    """Rotation matrices (T, 3, 3) about the axis x, y or z."""
+    """Rotation matrices (T, 3, 3) about axis 0, 1 or 2 (x, y, z) by angles (T,) in degrees."""
     angle = np.deg2rad(degrees)
     c, s = np.cos(angle), np.sin(angle)
     out = np.zeros((*angle.shape, 3, 3))
@@ -286,7 +286,7 @@ def lowest_mm(body: Body, figure: Figure) -> Array:
 
 
 def penetration_mm(body: Body, figure: Figure) -> float:
-    """Approximate depth of self-penetration, summed over frames: arms in trunk and head, and legs in each other."""
+    """Approximate depth of self-penetration, summed over frames, mm: arms in trunk or head, legs in each other."""
     points, depth = figure.points_mm, 0.0
     scale = body.height / 1720
     trunk = [
@@ -320,7 +320,7 @@ class _Sculptor:
         self.paint: list[tuple[float, float, float]] = []
 
     def at(self, point: str, frame: str, forward: float, left: float, up: float) -> Array:
-        """World position of a point given relative to a joint, in the frame of a body part."""
+        """World position (T, 3) of a point at an offset (mm) from a joint, in the frame of a body part."""
         return _at(self.points[point], self.frames[frame], forward * self.s, left * self.s, up * self.s)
 
     def add(
@@ -439,7 +439,7 @@ _HAIR: dict[str, list[_Shape]] = {
 
 
 def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
-    """Round cones (about forty) of a clothed figure; materials are row indices of the outfit."""
+    """Build the surface of a clothed figure from about forty round cones. Materials are rows of the outfit."""
     sculptor = _Sculptor(body, outfit, figure)
     sculptor.trunk()
     sculptor.head()

@@ -74,7 +74,7 @@ def prepare(cones):
 
 @_compiled
 def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
-    """Distance along the unit ray to a round cone, and the part that is hit (0 side, 1 sphere a, 2 sphere b).
+    """Intersect a unit ray with a round cone; return distance and hit part (0 side, 1 sphere a, 2 sphere b).
 
     The side is c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0, with p relative to a and y = p . axis, between the circles in
     which it touches the spheres: ra s <= y <= length + rb s. Both spheres are inside of the infinite cone, so that a
@@ -125,7 +125,7 @@ def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
-    """Distance along the ray to a box rotated about z, and the face that is hit (axis + 1, with its sign).
+    """Intersect a ray with a box rotated about z; return distance and hit face (axis + 1, with its sign).
 
     The slab method: a ray is inside of the box from the last entry into a slab to the first exit from one.
     """
@@ -155,7 +155,7 @@ def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def first_hits(geometry, boxes, origin, targets, fraction, index):
-    """Write fraction and index of the first surface towards each target; see ``renderer.first_hits``."""
+    """Find the first surface towards each target; writes fraction and index, see ``renderer.first_hits``."""
     n = geometry.shape[0]
     for j in range(targets.shape[0]):
         d0, d1, d2 = targets[j, 0] - origin[0], targets[j, 1] - origin[1], targets[j, 2] - origin[2]
@@ -176,7 +176,9 @@ def first_hits(geometry, boxes, origin, targets, fraction, index):
 
 @_compiled
 def screen_bounds(cones, boxes, R, t, K, dist, width, height):
-    """First and last column and row (N + B, 4) of each solid in the image, plus one pixel (last < first: not visible).
+    """Bounds of each solid in the image plus one pixel, (N + B, 4): first and last column, first and last row.
+
+    A solid with last < first is not visible.
 
     The pinhole bounds of a cone's end spheres, or of a box's corners, are clipped to a frame that is a quarter larger
     than the image: farther outside, the polynomial of the lens is no longer monotonic. The edges of the clipped bounds
@@ -238,7 +240,7 @@ def screen_bounds(cones, boxes, R, t, K, dist, width, height):
 
 @_compiled
 def tiles(bounds, width, height):
-    """Solids per tile: starts (tiles + 1,) into a list of indices, which ascend within a tile.
+    """List the solids of each tile: starts (tiles + 1,) into a list of indices, which ascend within a tile.
 
     A counting sort: count per tile, add up to starts, fill.
     """
@@ -267,7 +269,7 @@ def tiles(bounds, width, height):
 
 @_compiled
 def _shadows(geometry, boxes, axes):
-    """Shadows of the solids on the plane perpendicular to the light, which has the axes (2, 3).
+    """Compute the shadows of the solids on the plane perpendicular to the light, with axes (2, 3).
 
     Returns bounds (N + B, 4), and for cones (N, 5) start, vector and squared half width of the shadow; the half width
     includes half the diagonal of a cell.
@@ -312,7 +314,10 @@ def _shadows_cell(ends, u, v):
 
 @_compiled
 def light_grid(geometry, boxes, light):
-    """Solids per cell of the light grid: starts, indices, and (10,) two axes, low corner, columns and rows."""
+    """List the solids of each cell of the light grid.
+
+    Returns starts, indices, and the grid (10,): two axes, low corner, columns and rows.
+    """
     n, m = geometry.shape[0], boxes.shape[0]
     frame, axes = np.zeros(10), np.zeros((2, 3))
     # The plane's axes: horizontal and perpendicular to the light, and the cross product of light and first axis.
@@ -392,7 +397,7 @@ def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
 
 @_compiled
 def _hash(x, y, z):
-    """A pseudo-random number in [0, 1) from three integers."""
+    """Hash three integers to a pseudo-random number in [0, 1)."""
     h = (x * 374761393 + y * 668265263 + z * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     return ((h ^ (h >> 16)) & 0xFFFF) / 65536.0
@@ -420,7 +425,7 @@ def _pick(m, j, first):
 
 @_compiled
 def _cloth_pattern(m, j, qf, ql, qu):
-    """Whether a garment has its second colour at (forward, left, up) mm from its origin."""
+    """Whether the pattern of a garment has its second colour at (forward, left, up) mm from its origin."""
     pattern, period, phase = m[j, 10], m[j, 11], m[j, 12]
     second = False
     if pattern == 1.0:  # horizontal stripes
@@ -541,7 +546,7 @@ def _texel(textures, face, u, v):
 
 @_compiled
 def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
-    """Distance to a tile's nearest solid, its index (-1: none), the part that is hit, and whether person 0 is hit."""
+    """Intersect a ray with the solids of a tile: distance, index (-1: none), hit part, and whether person 0 is hit."""
     n = cones.shape[0]
     best, index, part, person = NOTHING, -1, 0, False
     for k in range(first, last):
@@ -559,7 +564,7 @@ def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
 
 @_compiled
 def _room(ux, uy, uz, settings, textures):
-    """Distance to the room along a ray, the face that is hit, and its colour.
+    """Intersect a ray with the room: distance, hit face, and colour of the face.
 
     The camera is inside of the room: the nearest of the three planes ahead is the one that is hit.
     """
@@ -684,7 +689,7 @@ def _changes(colour, ids, lit, u, v):
 
 @_compiled
 def backdrop(directions, R, settings, textures, albedo, distance, faces):
-    """Write albedo (four rays and the centre), distance and face of every pixel; see ``renderer.Backdrop``."""
+    """Render the empty room: write albedo (five rays per pixel), distance and face; see ``renderer.Backdrop``."""
     height, width = faces.shape
     for v in range(height):
         y1 = min(v + 1, height - 1)
@@ -743,7 +748,7 @@ def render(
     directions, albedo, distance, faces, R, settings, cones, boxes, materials, textures, tile_start, tile_items,
     grid_start, grid_items, seed, image, ids, silhouette,
 ):  # fmt: skip
-    """Write image, ids and silhouette: one ray per pixel, then four more for pixels with ``_changes``.
+    """Render image, ids and silhouette with one ray per pixel, and four more where ``_changes`` is true.
 
     The first pass writes ``colour``, ``lit``, ids and silhouette of all pixels. The second pass refines a pixel if
     needed and writes the image. It reads the neighbours of the first pass, so the two passes cannot be one.

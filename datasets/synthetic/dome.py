@@ -89,7 +89,7 @@ class DomeOptions(GenerationOptions):
         return list(range(first, first + self.frames(subject) * self.frame_step, self.frame_step))
 
     def actor(self, subject: str) -> str:
-        """Actor of a sequence: the name of the sequence, because each sequence has its own actor."""
+        """Name of the actor: the name of the sequence, because each sequence has another actor."""
         return subject
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
@@ -101,7 +101,7 @@ class DomeOptions(GenerationOptions):
         return dome_room(self.seed)
 
     def samples(self, split: str) -> int:
-        """Number of samples of a split: frames in the views of all cameras."""
+        """Number of samples of a split. A sample is one frame in all cameras."""
         names = {"train": panoptic.SEQUENCES["train"], "test": panoptic.SEQUENCES["test"]}.get(split, ())
         return sum(len(self.takes_of(name)) * self.frames(name) for name in names)
 
@@ -129,7 +129,7 @@ def day(subject: str) -> str:
 
 
 def _named_takes() -> Mapping[str, Mapping[str, int]]:
-    """Sequence -> name of a take -> first frame of the take; actions follow each other over all sequences."""
+    """First frame of each take: sequence -> name of the take -> frame. Actions rotate over all sequences."""
     named: dict[str, dict[str, int]] = {}
     count = 0
     for subject, ranges in panoptic.RANGES.items():
@@ -145,7 +145,7 @@ _TAKES = _named_takes()
 
 @lru_cache(maxsize=8)
 def dome_rig(options: DomeOptions, of_day: str) -> tuple[Camera, ...]:
-    """Cameras of one day, in the order of `HD_CAMERAS`. World frame of the studio: z up, mm.
+    """Generate the cameras of one day in the order of `HD_CAMERAS`. World frame of the studio: z up, mm.
 
     Azimuths and heights are a rank-1 lattice: each camera is 9/31 of a turn and 24/31 of the height range after the
     previous camera. So no two cameras are close together, and the first few always surround the actor. Intrinsics do

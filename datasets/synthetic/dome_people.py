@@ -87,7 +87,7 @@ class DomePeopleOptions(GenerationOptions):
         return dome_rig(DomeOptions(seed=self.seed, width_px=self.width_px), day(subject))
 
     def samples(self, split: str) -> int:
-        """Number of samples of a split: frames in the views of the five cameras."""
+        """Number of samples of a split. A sample is one frame in the five cameras."""
         return len(self.subjects) * self.frames if split == "test" else 0
 
     @property
@@ -140,7 +140,7 @@ def direct(options: DomePeopleOptions, subject: str) -> Take:
 
 
 def visible(options: DomePeopleOptions, subject: str, scene: Take, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Visibility (T, 31, P, J) of each person's points, by name, in each camera of the dome."""
+    """Compute which named points of each person are visible in each camera of the dome: (T, 31, P, J)."""
     return np.array(
         [
             [
@@ -168,7 +168,7 @@ def shots(options: DomePeopleOptions, subject: str, scene: Take) -> Iterator[Sho
 
 
 def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Generator) -> Array:
-    """Simulated detections of one image, (people, 17, 3): x px, y px, score; in any order.
+    """Simulate a detector on one image. Returns (people, 17, 3) x px, y px, score; people in any order.
 
     Args:
         camera: camera of the image.
@@ -195,7 +195,7 @@ def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Gener
 
 
 def _false_person(camera: Camera, like_px: Array, rng: Generator) -> Array:
-    """False detection (17, 3): the shape of a true person, mirrored, smaller and elsewhere."""
+    """Simulate a false detection (17, 3): a true person, mirrored, shrunk and moved."""
     middle = (like_px.min(axis=0) + like_px.max(axis=0)) / 2
     shape = (like_px - middle) * rng.uniform(0.35, 0.8) * np.array([-1.0, 1.0])
     place = rng.uniform(0.1, 0.9, 2) * np.array(camera.size)

@@ -72,7 +72,7 @@ class GenerationOptions(BaseModel, ABC):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Result of one rendering job.
+    """Result of one rendering job, for labels and manifest.
 
     Args:
         visibility: share of visible joints per image.
@@ -93,8 +93,8 @@ class WrittenLabels:
 
     Args:
         digest: digest of the content of the labels.
-        files: paths of the label files below the root, in the order of the digest; empty for a digest of parsed
-        content.
+        files: paths of the label files below the root, in the order of the digest; empty: the digest is of parsed
+            content.
     """
 
     digest: hashlib._Hash
@@ -106,7 +106,7 @@ OptionsT = TypeVar("OptionsT", bound=GenerationOptions)
 
 
 class Layout(ABC, Generic[OptionsT, ClipT]):
-    """Writer of a world in the format of one published data set; picklable, because workers receive a copy.
+    """Writer of a world in the layout of one published data set. Workers receive a pickled copy.
 
     Args:
         adapter: function that opens a written world from its root.
@@ -122,7 +122,7 @@ class Layout(ABC, Generic[OptionsT, ClipT]):
 
     @abstractmethod
     def jobs(self, options: OptionsT) -> Sequence[Job]:
-        """All rendering jobs, in order."""
+        """List all rendering jobs in order."""
 
     @abstractmethod
     def write_sequence(self, root: Path, options: OptionsT, job: Job) -> ClipT:
@@ -130,7 +130,7 @@ class Layout(ABC, Generic[OptionsT, ClipT]):
 
     @abstractmethod
     def labels(self, options: OptionsT, clips: Sequence[ClipT]) -> Mapping[str, Any]:
-        """Label files: path below the root -> bytes, or a value to write as JSON."""
+        """Compute the label files: path below the root -> bytes, or a value to write as JSON."""
 
     def write_labels(self, root: Path, options: OptionsT, clips: Sequence[ClipT]) -> WrittenLabels:
         """Write the label files and a contact sheet."""
@@ -148,7 +148,7 @@ class Layout(ABC, Generic[OptionsT, ClipT]):
         write_contact_sheet(world, groups, root / "contact_sheet.png")
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete world after comparing every byte; InputError if a file was changed."""
+        """Compare every byte of a world with its manifest and return it; raise InputError if a file was changed."""
         return verify_files(root, every_byte=True)
 
 
@@ -191,7 +191,7 @@ def generate(
     root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Write a world in a layout, unless the folder already contains the world.
+    """Generate a world in a layout, unless the folder already contains it.
 
     The workers of the active joblib backend render (`joblib.parallel_config`); the bytes do not depend on them.
 

@@ -109,7 +109,7 @@ SEATS = {"Sitting": "chair", "SittingDown": "floor"}
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Motion of a person over T frames: arguments and result of ``body.pose``."""
+    """Motion of a person over T frames: joint angles and root as passed to ``body.pose``, and the posed figure."""
 
     angles_deg: Array
     root_mm: Array
@@ -170,7 +170,7 @@ _DEVIATION = np.array(
 
 
 def _gait(angles: Array, phase: Array, vigour: float, free_arms: tuple[bool, bool]) -> None:
-    """Overwrite angles with a two-phase walk, in place; ``free_arms`` (left, right) swing."""
+    """Overwrite angles by a two-phase walk, in place. ``free_arms``: whether the left and the right arm swing."""
     for side, offset, free in (("left", 0.0, free_arms[0]), ("right", np.pi, free_arms[1])):
         swing = phase + offset
         angles[:, ANGLES.index(f"hip_flexion_{side}")] = 8 + 26 * vigour * np.sin(swing)
@@ -196,8 +196,8 @@ def move(
         rng: source of the random choices, which do not depend on ``time_s``.
 
     Returns:
-        Motion with the lowest point of the body on the floor. It is the variant with the least self-penetration of four
-            random variants.
+        Motion with the lowest point of the body on the floor: of four random variants, the one with the least
+            self-penetration.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -115,7 +115,7 @@ class WorldOptions(GenerationOptions):
         return {"train": self.train_scenes, "validation": self.validation_scenes, "test": self.test_scenes}[split]
 
     def samples(self, split: str) -> int:
-        """Number of images of a split; adapters leave out those without usable people."""
+        """Number of images of a split. Adapters leave out images without usable people."""
         return self.scenes(split) * self.frames
 
     @property
@@ -127,7 +127,7 @@ class WorldOptions(GenerationOptions):
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One scene before rendering."""
+    """Content of one scene before rendering: people, furniture, light and camera."""
 
     people: list[Person]
     furniture: Furniture
@@ -171,7 +171,7 @@ class Photograph:
         return self.camera.project(self.joints_mm(names))
 
     def entry(self, file_name: str, **fields: object) -> dict[str, Any]:
-        """Entry of ``images`` in a COCO-style file."""
+        """Entry of ``images`` in a COCO-style file, with additional ``fields``."""
         width, height = self.camera.size
         return {"id": self.number, "file_name": file_name, **fields, "width": width, "height": height}
 
@@ -187,11 +187,11 @@ class Photograph:
 
     @property
     def recognisable(self) -> NDArray[np.bool_]:
-        """Whether enough joints of each person (P,) are visible."""
+        """Mask (P,) of the people with enough visible joints to be annotated."""
         return np.asarray(self.seen.mean(axis=1) >= LEAST_SEEN)
 
     def inside(self, joints_px: Array) -> NDArray[np.bool_]:
-        """Whether points (..., 2) are in the image."""
+        """Mask (...) of the points (..., 2) in the image."""
         return np.asarray(((joints_px >= 0) & (joints_px < np.array(self.camera.size))).all(axis=-1))
 
 
@@ -203,7 +203,7 @@ class PhotographedClip(Clip):
 
 
 def scene_camera(options: WorldOptions, rng: Generator, room: Room) -> tuple[Camera, float]:
-    """Sample a camera near one end of a room; also returns the mean distance of the people, mm."""
+    """Sample a camera near one end of a room. Returns the camera and the mean distance of the people, mm."""
     width, height = options.size_px
     focal = height * np.exp(rng.uniform(*np.log(options.focal)))
     # A person of 1700 mm fills 36 to 62 % of the image's height at the mean distance, whatever the focal length.
@@ -220,7 +220,7 @@ def scene_camera(options: WorldOptions, rng: Generator, room: Room) -> tuple[Cam
 
 
 def stand(options: WorldOptions, rng: Generator, room: Room, camera: Camera, middle_mm: float, count: int) -> Array:
-    """Sample places (P, 2) of up to ``count`` people on the floor, some almost behind another person; mm."""
+    """Sample places (P, 2), mm, of up to ``count`` people on the floor, some almost behind another person."""
     width, height = options.size_px
     focal, centre = float(camera.K[1, 1]), camera.centre_mm[:2]
     ahead, beside = camera.R[2, :2] / np.linalg.norm(camera.R[2, :2]), camera.R[0, :2]
@@ -253,7 +253,7 @@ def _room(seed: int, number: int) -> Room:
 
 
 def direct(options: WorldOptions, split: str, number: int) -> Scene:
-    """People, furniture, light and camera of one scene."""
+    """Sample people, furniture, light and camera of one scene."""
     rng = random_part(options.seed, "scene", split, str(number))
     room = _room(options.seed, int(rng.integers(_ROOMS)))
     camera, middle = scene_camera(options, rng, room)
@@ -280,7 +280,7 @@ def direct(options: WorldOptions, split: str, number: int) -> Scene:
 def _photograph(
     options: WorldOptions, job: tuple[str, int], number: int, scene: Scene
 ) -> list[tuple[Photograph, NDArray[np.uint8]]]:
-    """Ground truth and images of a scene; ``number`` is the first image's."""
+    """Render a scene. Returns ground truth and image of each frame; ``number`` is the number of the first image."""
     split, place = job
     view = backdrop(scene.room, scene.camera)
     own = Camera(scene.camera.K, np.eye(3), np.zeros(3), np.zeros(5), scene.camera.size)
@@ -340,10 +340,10 @@ class PhotographLayout(Layout[WorldOptions, PhotographedClip]):
 
     @abstractmethod
     def annotations(self, options: WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """Label files: path below the root -> value to write as JSON."""
+        """Compute the label files: path below the root -> value to write as JSON."""
 
     def jobs(self, options: WorldOptions) -> list[Job]:
-        """Split and number of all scenes."""
+        """List split and number of all scenes."""
         return [(split, f"{scene:04d}") for split in options.splits for scene in range(options.scenes(split))]
 
     def write_sequence(self, root: Path, options: WorldOptions, job: Job) -> PhotographedClip:

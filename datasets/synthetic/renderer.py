@@ -29,8 +29,8 @@ class Solids:
         paint: (N, 3) material from a to ``cut``, material from there to b, and ``cut`` as a share of the length.
         owner: (N,) index of the cone's person.
         boxes: (B, 8) centre, half extents (mm), cosine and sine of the yaw.
-        box_material: (B,).
-        materials: (M, 16), see MATERIAL_COLUMNS.
+        box_material: (B,) material of each box, a row of ``materials``.
+        materials: (M, 16) rows with the columns MATERIAL_COLUMNS.
     """
 
     cones: Array
@@ -136,7 +136,7 @@ def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Bac
 
 
 def _settings(camera: Camera, room: Room, light: Light | None) -> Array:
-    """The first 16 of `casting`'s settings: numbers that every ray needs. The light grid follows them."""
+    """Settings (16,) of `casting`, without the light grid that follows them."""
     lighting = (0.0, 0.0, 1.0, 0.0, 0.0) if light is None else (*light.direction, light.key, light.ambient)
     sensor = (0.0, 1.0, 1.0, 1.0) if light is None else (light.noise, *light.tint)
     extent = (room.half_x_mm, room.half_y_mm, room.height_mm)
@@ -180,12 +180,12 @@ def render(solids: Solids, view: Backdrop, light: Light, noise_seed: int) -> Pic
 
 
 def first_hits(solids: Solids, origin_mm: Array, targets_mm: Array) -> tuple[Array, NDArray[np.int64]]:
-    """The first surface between a point and each target.
+    """Find the first surface between a point and each target.
 
     Args:
         solids: possible occluders.
-        origin_mm: (3,) outside of all solids.
-        targets_mm: (J, 3).
+        origin_mm: (3,) start of the rays in the world, outside of all solids.
+        targets_mm: (J, 3) ends of the rays in the world.
 
     Returns:
         (J,) distance of the first surface as a fraction of the distance of the target (1e30: none), and (J,) its index

@@ -70,7 +70,7 @@ class RigsOptions(GenerationOptions):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """R01, R02, …: a rig and its actor each; K01, K02, …: the same actors in front of the training rig."""
+        """Names of the subjects. R01, R02, … have a rig each; K01, K02, … are the same actors on the training rig."""
         letters = (UNSEEN,) if self.known_rig is None else (UNSEEN, KNOWN)
         return tuple(f"{letter}{number:02d}" for letter in letters for number in range(1, self.rigs + 1))
 
@@ -84,7 +84,7 @@ class RigsOptions(GenerationOptions):
         return self.frames_per_sequence
 
     def actor(self, subject: str) -> str:
-        """R01 for R01 and for K01."""
+        """Name of the actor of a subject: R01 for R01 and for K01."""
         return UNSEEN + subject[1:]
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
@@ -98,13 +98,13 @@ class RigsOptions(GenerationOptions):
         return make_room(random_part(self.seed, "room"), *_HALF_ROOM_MM)
 
     def samples(self, split: str) -> int:
-        """Number of samples: all are for testing, those of the split "known" too."""
+        """Number of samples of the split "test" or "known". Both are for testing; other splits are empty."""
         whole = self.rigs * len(self.actions) * self.frames_per_sequence
         return {"test": whole, "known": 0 if self.known_rig is None else whole}.get(split, 0)
 
     @property
     def extent(self) -> Extent:
-        """Size of the world: each moment is a frame of every camera, and its undistorted copy."""
+        """Size of the world. Each sample has one frame per camera, stored twice: distorted and undistorted."""
         folders = (2 * len(CAMERAS) + 3) * len(self.actions) * len(self.subjects)
         samples = self.samples("test") + self.samples("known")
         return Extent(samples * len(CAMERAS), self.side_px**2, 2, folders, len(CAMERAS))
@@ -112,10 +112,10 @@ class RigsOptions(GenerationOptions):
 
 @lru_cache(maxsize=128)
 def random_rig(options: RigsOptions, subject: str) -> tuple[Camera, ...]:
-    """Four cameras at random, about the middle of the room and all round.
+    """Sample four cameras around the middle of the room.
 
-    Cameras from which the actor would not fit into the image with the widest lens are drawn again. Values are rounded
-    to float32, as in published labels.
+    A camera is sampled again if the actor does not fit into its image with the widest lens. Values are rounded to
+    float32, as in published labels.
 
     Example:
         >>> [camera.size for camera in random_rig(RigsOptions(frames_per_sequence=1), "R01")]
@@ -130,7 +130,7 @@ def random_rig(options: RigsOptions, subject: str) -> tuple[Camera, ...]:
 
 
 def _camera(rng: Generator, azimuth: float, actor_mm: Array, side_px: int) -> Camera:
-    """A camera in a direction from the middle of the room that sees all of the points and what flesh is about them."""
+    """Sample a camera at ``azimuth`` from the middle of the room, with the actor's points and body in its image."""
     for _ in range(_DRAWS):
         distance = rng.uniform(*DISTANCE_MM)
         place = np.array([distance * np.cos(azimuth), distance * np.sin(azimuth), rng.uniform(*HEIGHT_MM)])
@@ -168,8 +168,8 @@ def _longest_focal(lens: Camera, points_mm: Array, offset_px: Array) -> float:
 
     Args:
         lens: camera with the identity as K.
-        points_mm: (N, 3) in the world; each stands for a ball of `_FLESH_MM`.
-        offset_px: (2,) of the principal point from the middle of the image.
+        points_mm: (N, 3) points in the world, each the centre of a ball with radius `_FLESH_MM`.
+        offset_px: (2,) offset of the principal point from the middle of the image.
     """
     # |x| / z of the balls' silhouettes, bounded by (|x| + r) / (z - r). Distortion may move points outward or inward.
     x_mm = lens.to_camera(points_mm)

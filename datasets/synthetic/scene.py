@@ -78,7 +78,7 @@ def _wood(rng: Generator) -> Array:
 
 
 def put_table(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """A table with four legs, sometimes with a carton on it."""
+    """Add a table with four legs, sometimes with a carton on it."""
     top, legs = piece.add_material(rng, WOOD, _wood(rng)), piece.add_material(rng, PLAIN)
     height, length, width = rng.uniform(560, 780), rng.uniform(500, 850), rng.uniform(420, 560)
     piece.add(top, place_mm, yaw, (0, 0, height), (length, width, 40))
@@ -93,14 +93,14 @@ def put_table(piece: Furniture, rng: Generator, place_mm: tuple[float, float], y
 
 
 def put_cabinet(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """A chest of drawers or a locker."""
+    """Add a chest of drawers or a locker."""
     size = (rng.uniform(330, 480), rng.uniform(380, 700), rng.uniform(480, 1100))
     material = piece.add_material(rng, DRAWERS, _wood(rng) if rng.random() < 0.4 else None)
     piece.add(material, place_mm, yaw, (0, 0, size[2] / 2), size)
 
 
 def put_cartons(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """A stack of one to three cartons."""
+    """Add a stack of one to three cartons."""
     z = 0.0
     for _ in range(int(rng.integers(1, 4))):
         size = rng.uniform(280, 520, 3)
@@ -111,7 +111,7 @@ def put_cartons(piece: Furniture, rng: Generator, place_mm: tuple[float, float],
 
 
 def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """An open shelf with objects, through which people are visible."""
+    """Add an open shelf with objects. People are visible through it."""
     wood = piece.add_material(rng, WOOD, _wood(rng))
     depth, width, height = rng.uniform(260, 340), rng.uniform(500, 750), rng.uniform(800, 1300)
     for y in (-1, 1):
@@ -131,7 +131,7 @@ def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], y
 
 
 def put_armchair(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """An upholstered chair."""
+    """Add an upholstered chair."""
     cloth = piece.add_material(rng, FABRIC)
     piece.add(cloth, place_mm, yaw, (20, 0, 215), (560, 560, 430))
     piece.add(cloth, place_mm, yaw, (-260, 0, 480), (130, 640, 900))
@@ -140,7 +140,7 @@ def put_armchair(piece: Furniture, rng: Generator, place_mm: tuple[float, float]
 
 
 def put_seat(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float, height_mm: float) -> None:
-    """A chair or a stool with its seat at ``height_mm``."""
+    """Add a chair or a stool with its seat at ``height_mm``."""
     wood, legs = piece.add_material(rng, WOOD, _wood(rng)), piece.add_material(rng, PLAIN)
     piece.add(wood, place_mm, yaw, (30, 0, height_mm - 22), (430, 430, 44))
     for x in (-1, 1):
@@ -154,7 +154,7 @@ def put_seat(piece: Furniture, rng: Generator, place_mm: tuple[float, float], ya
 
 
 def put_screen(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """A partition of cloth, perpendicular to its yaw direction."""
+    """Add a cloth partition, perpendicular to its yaw direction."""
     cloth = piece.add_material(rng, FABRIC)
     size = (40, rng.uniform(300, 620), rng.uniform(1000, 1900))
     piece.add(cloth, place_mm, yaw, (0, 0, size[2] / 2 + rng.uniform(0, 150)), size)
@@ -166,7 +166,7 @@ FREESTANDING = (put_table, put_cabinet, put_cartons, put_shelf, put_armchair)
 def free_place(
     rng: Generator, taken_mm: Array, distance_mm: tuple[float, float], gap_mm: float, limit_mm: tuple[float, float]
 ) -> tuple[float, float] | None:
-    """A random free position on the floor near people.
+    """Sample a free position on the floor near people.
 
     Args:
         rng: source of up to thirty random positions.
@@ -176,7 +176,7 @@ def free_place(
         limit_mm: half extents of the usable floor.
 
     Returns:
-        x and y, or None if no position was free.
+        x and y, mm; None if no sampled position was free.
     """
     middle = taken_mm.mean(0)
     for _ in range(30):
@@ -189,7 +189,7 @@ def free_place(
 
 
 def sample_light(rng: Generator) -> Light:
-    """A random light from above, with its strength, tint and sensor noise."""
+    """Sample a light from above: direction, strength, tint and sensor noise."""
     angle, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(48, 72))
     direction = np.array(
         [np.cos(angle) * np.cos(elevation), np.sin(angle) * np.cos(elevation), np.sin(elevation)]
@@ -200,7 +200,7 @@ def sample_light(rng: Generator) -> Light:
 
 
 def make_room(rng: Generator, half_x_mm: float = 3600, half_y_mm: float = 6300, height_mm: float = 3100) -> Room:
-    """A random studio: floor with a mat, walls with posters, windows, doors, shelves and boards."""
+    """Sample a studio: floor with a mat, walls with posters, windows, doors, shelves and boards."""
     faces = [_floor(rng), _ceiling(rng)]
     faces += [_wall(rng, 2 * half_y_mm, height_mm) for _ in range(2)]
     faces += [_wall(rng, 2 * half_x_mm, height_mm) for _ in range(2)]
@@ -208,7 +208,7 @@ def make_room(rng: Generator, half_x_mm: float = 3600, half_y_mm: float = 6300, 
 
 
 def _cloud(rng: Generator, shape: tuple[int, int], texels: float) -> Array:
-    """Smooth noise in [-1, 1] with structures of ``texels``."""
+    """Smooth noise in [-1, 1] with structures of about ``texels`` texels."""
     coarse = rng.uniform(-1, 1, (max(2, int(shape[0] / texels)), max(2, int(shape[1] / texels))))
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
 
@@ -300,7 +300,7 @@ def _wall(rng: Generator, length_mm: float, height_mm: float) -> Array:
 
 
 def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
-    """Solids of people and furniture at each of T instants; ``owner`` is the index in ``people``."""
+    """Combine people and furniture to the solids at each of T instants. ``owner`` is the index in ``people``."""
     cones, frames, paint, owner, materials = [], [], [], [], []
     for number, person in enumerate(people):
         clothed = flesh(person.body, person.outfit, person.figure)
@@ -324,7 +324,7 @@ def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
 def visible_joints(
     solids: Solids, person: Person, number: int, instant: int, camera: Camera, names: Sequence[str] = JOINTS
 ) -> NDArray[np.bool_]:
-    """Visibility (J,) of joints: the first surface towards a joint is the person's own, near the joint.
+    """Compute which joints (J,) of a person are visible in a camera: the first surface belongs to this person.
 
     Joints are inside the body, so a ray towards a visible joint always ends on a surface in front of it.
     """

@@ -52,7 +52,7 @@ class StudioOptions(Protocol):
     """Options that the studio needs: subjects, cameras and actions. Hashable, because they are keys of caches."""
 
     def __hash__(self) -> int:
-        """Hash of the values."""
+        """Hash of the values, because options are keys of caches."""
         ...
 
     @property
@@ -90,15 +90,15 @@ class StudioOptions(Protocol):
         ...
 
     def actor(self, subject: str) -> str:
-        """The subject with the same body, clothes, motion and light; itself, unless several rigs film one actor."""
+        """Name of the actor of a subject. Subjects with one actor have equal bodies, clothes, motion and light."""
         ...
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
-        """The cameras of a subject, in the order of `cameras`; the same object each time."""
+        """Cameras of a subject in the order of `cameras`. Repeated calls return the same object."""
         ...
 
     def room(self) -> Room:
-        """The room of the world."""
+        """Room with textured walls in which people are rendered."""
         ...
 
 
@@ -162,7 +162,7 @@ class WorldOptions(GenerationOptions):
         return self.test_frames if subject in self.test_subjects else self.train_frames
 
     def actor(self, subject: str) -> str:
-        """The subject itself."""
+        """Name of the actor: the subject."""
         return subject
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
@@ -170,17 +170,17 @@ class WorldOptions(GenerationOptions):
         return rig(self, subject)
 
     def room(self) -> Room:
-        """The room of the world."""
+        """Room with textured walls in which people are rendered."""
         return make_room(random_part(self.seed, "room"))
 
     def samples(self, split: str) -> int:
-        """Number of samples of "train" or "test": instants seen by all cameras."""
+        """Number of samples of "train" or "test". A sample is one frame in all cameras."""
         subjects = self.test_subjects if split == "test" else self.train_subjects
         return len(subjects) * self.frames(subjects[0]) * 2 * len(self.actions) if subjects else 0
 
     @property
     def extent(self) -> Extent:
-        """Size of the world: each moment is a frame of every camera, and its undistorted copy."""
+        """Size of the world. Each sample has one frame per camera; with lens distortion, also an undistorted copy."""
         shots = (self.samples("train") + self.samples("test")) * len(CAMERAS)
         trees = 2 if self.lens else 1
         folders = (trees * len(CAMERAS) + 3) * 2 * len(self.actions) * len(self.subjects)
@@ -189,7 +189,7 @@ class WorldOptions(GenerationOptions):
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """One sequence before rendering; the actor, if there is one, is the first person."""
+    """Content of one sequence before rendering. If there is an actor, the actor is the first person."""
 
     people: list[Person]
     furniture: Furniture
@@ -200,7 +200,7 @@ class Shot(NamedTuple):
     """The image of one camera at one instant.
 
     Args:
-        instant: index in the sequence.
+        instant: index of the frame in the sequence.
         view: index of the camera in the rig.
         picture: the rendered view.
         seen: (J,) visibility of the actor's joints.
@@ -213,7 +213,7 @@ class Shot(NamedTuple):
 
 
 def facing(place_mm: Array, target_mm: Array) -> Array:
-    """Rotation (3, 3) from world to camera of a level camera at a place that looks at a target."""
+    """Rotation (3, 3), world to camera, of a camera without roll at ``place_mm`` that looks at ``target_mm``."""
     forward = (target_mm - place_mm) / np.linalg.norm(target_mm - place_mm)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -222,7 +222,7 @@ def facing(place_mm: Array, target_mm: Array) -> Array:
 
 @lru_cache(maxsize=128)
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
-    """The four cameras of a subject: one rig, displaced by up to 4 cm per subject; intrinsics do not change.
+    """Four cameras of a subject. All subjects share intrinsics and a rig, displaced by up to 4 cm per subject.
 
     Values are rounded to float32, as in published labels.
     """
@@ -286,7 +286,7 @@ class Performance:
 
 @lru_cache(maxsize=64)
 def perform(options: StudioOptions, subject: str, name: str) -> Performance:
-    """The performance of one sequence."""
+    """Sample the actor's performance in one sequence."""
     rng = random_part(options.seed, "take", options.actor(subject), name)
     time_s = np.arange(options.frames(subject)) * options.frame_step / options.frame_rate_hz
     action = name.rsplit("-", 1)[0]
@@ -297,7 +297,7 @@ def perform(options: StudioOptions, subject: str, name: str) -> Performance:
 
 
 def direct(options: StudioOptions, subject: str, name: str) -> Take:
-    """People, furniture and light of one sequence."""
+    """Sample people, furniture and light of one sequence."""
     acted = perform(options, subject, name)
     body, motion, rng = acted.body, acted.motion, deepcopy(acted.rng)
     action, count = name.rsplit("-", 1)[0], len(acted.time_s)
@@ -333,7 +333,7 @@ def direct(options: StudioOptions, subject: str, name: str) -> Take:
 
 
 def seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:
-    """Put a chair under a person who sits on one."""
+    """Add a chair under the pelvis of a seated person."""
     scale = body.height / 1720
     place = motion.root_mm.mean(0)
     turned = np.deg2rad(motion.yaw_deg)

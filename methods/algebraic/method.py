@@ -30,17 +30,25 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
         super().__init__("algebraic", parse_options(AlgebraicOptions, options, "algebraic"), skeleton, Inputs())
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
-        """The checkpoint's network; InputError if its confidence head contradicts the option ``use_confidences``."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels.
+
+        Raises:
+            InputError: the confidence head contradicts the option ``use_confidences``, or the joints are not the
+                skeleton's.
+        """
         architecture = Architecture.of(checkpoint, where).exact
         architecture.require(self.skeleton, where)
         if architecture.alg_confidences != self.options.use_confidences:
             have = "with" if architecture.alg_confidences else "without"
-            raise InputError(where, f"weights are {have} confidences", "set use_confidences to match the weights")
+            raise InputError(where, f"weights are {have} a confidence head", "set use_confidences to match the weights")
         return AlgebraicTriangulation(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Predict one person per sample, world frame; NaN with fewer than two views. The score: the mean confidence."""
+        """Predict one person per sample in the world frame (mm). The score is the mean confidence.
+
+        Samples with fewer than two views are NaN.
+        """
         model = self.loaded
         if not samples:
             return []
@@ -62,7 +70,7 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def training(self, start: Path | None, seed: int) -> AlgebraicTraining:
-        """Training from the backbone in ``start``. A missing confidence head is initialised from ``seed``."""
+        """Training from the backbone in ``start``; a missing confidence head gets random weights from ``seed``."""
         content, start = self.read_start(start)
         update = {
             "alg_confidences": self.options.use_confidences,

@@ -1,4 +1,4 @@
-"""The network of algebraic triangulation: heat maps, soft-argmax, confidences, weighted linear triangulation."""
+"""Network of algebraic triangulation: heat maps, soft-argmax, confidences, weighted linear triangulation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poseboard.methods.nets.joints import Joints, see_joints
 
 
 def normalised_weights(confidences: Tensor, valid: Tensor) -> Tensor:
-    """Confidences (B, V, J) divided by their sum over views, + 1e-5; 0 where ``valid`` (B, V) is False."""
+    """Confidences (B, V, J) divided by their sum over views, plus 1e-5; 0 where ``valid`` (B, V) is False."""
     confidences = confidences * valid[..., None]
     total = confidences.sum(dim=1, keepdim=True)
     weights = confidences / torch.where(total > 0, total, torch.ones_like(total)) + 1e-5
@@ -27,11 +27,11 @@ def triangulate(
         points_px: (n, J, 2) undistorted pixels, ordered by sample, then view.
         confidences: (n, J) weights of the points.
         P: (B, V, 3, 4) projection matrices.
-        valid: (B, V) bool with n true.
-        homogeneous: the published system; see `dlt`.
+        valid: (B, V) bool, whether the sample has this view; n values are True.
+        homogeneous: solve the published homogeneous system; see `dlt`.
 
     Returns:
-        joints (B, J, 3) float64 mm, NaN with fewer than two views; normalised weights (B, V, J).
+        Joints (B, J, 3) float64, world mm, NaN with fewer than two views; normalised weights (B, V, J).
     """
     shape = (*valid.shape, points_px.shape[1])
     points = torch.zeros((*shape, 2), dtype=points_px.dtype, device=points_px.device)
@@ -42,7 +42,7 @@ def triangulate(
 
 
 class AlgebraicTriangulation(nn.Module):
-    """A backbone, soft-argmax and triangulation. Its tensors are ``backbone.*``, as in published weights.
+    """Network of a backbone, soft-argmax and triangulation. Its tensors are ``backbone.*``, as in published weights.
 
     Args:
         architecture: architecture of the backbone; ``alg_confidences`` turns the confidence head on.
@@ -66,11 +66,11 @@ class AlgebraicTriangulation(nn.Module):
         Args:
             images: (n, 3, S, S) normalised crops, ordered by sample, then view.
             P: (B, V, 3, 4) projection matrices of the crops.
-            valid: (B, V) bool with n true.
-            lens_px: (n, J, 2) offsets that undo the lens, added to the 2D points; None: no lens.
+            valid: (B, V) bool, whether the sample has this view; n values are True.
+            lens_px: (n, J, 2) offsets from distorted to undistorted 2D points; None: no lens distortion.
 
         Returns:
-            joints (B, J, 3) float64 mm, normalised weights (B, V, J), and the 2D joints.
+            Joints (B, J, 3) float64, world mm; normalised weights (B, V, J); and the 2D joints.
         """
         views = self.see(images)
         points = views.points_px if lens_px is None else views.points_px + lens_px

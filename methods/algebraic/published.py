@@ -26,7 +26,7 @@ def published(
         joints: names of the heat maps, in order.
 
     Raises:
-        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or its keys or shapes do not match the network.
     """
     architecture, whole = published_backbone(state, file, HEAT_MAP_JOINTS[joints].joints, alg_confidences=not variant)
     return Checkpoint("algebraic", architecture.plain(), whole)

@@ -25,7 +25,7 @@ class AlgebraicOptions(TrainingOptions):
     """Options of algebraic triangulation, in addition to `TrainingOptions`.
 
     Args:
-        use_confidences: views are weighted by the confidence head; False: equally.
+        use_confidences: True: the confidence head weights the views. False: equal weights.
         recipe: "small" is ours: robust 3D loss and 2D losses, augmentation. "published" is the release's: MSESmooth in
             cm, no augmentation.
         learning_rate: maximum learning rate; None: 1e-3 ("small") or 1e-5 ("published").
@@ -35,7 +35,7 @@ class AlgebraicOptions(TrainingOptions):
         heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
         sigma_px: "small": standard deviation of the true heat maps, heat-map pixels.
         smooth_threshold_cm2: "published": threshold of MSESmooth.
-        views: maximum number of views of a training sample; drawn at random from more.
+        views: maximum number of views of a training sample. If a sample has more, they are drawn at random.
         augmentation: "small": random changes of the crops and their cameras.
     """
 
@@ -51,7 +51,7 @@ class AlgebraicOptions(TrainingOptions):
 
 
 class AlgebraicTraining(NetworkTraining[AlgebraicOptions, Architecture]):
-    """Training of the backbone through the triangulation."""
+    """End-to-end training of the backbone with losses on the triangulated joints."""
 
     def __init__(self, model: AlgebraicTriangulation, options: AlgebraicOptions, skeleton: Skeleton) -> None:
         small = options.recipe == "small"
@@ -62,7 +62,7 @@ class AlgebraicTraining(NetworkTraining[AlgebraicOptions, Architecture]):
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """One training example with up to ``views`` views of a sample; see `stack_changed`."""
+        """Training example with up to ``views`` views of a sample; see `stack_changed`."""
         return augmented_views(
             sample,
             truth,
@@ -74,7 +74,7 @@ class AlgebraicTraining(NetworkTraining[AlgebraicOptions, Architecture]):
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss, and the mean 3D error (mm) of the batch."""
+        """Losses of the recipe for a batch, and its mean 3D error in mm."""
         arch, options, valid = self.network, self.options, batch["valid"]
         joints_mm, _, views = self.model(
             arch.prepare(batch["images"][valid]), batch["P"], valid, batch["lens_px"][valid]

@@ -1,4 +1,4 @@
-"""Training of the 2D backbone: its options and its starting weights. The pipeline is `HeatmapTraining`."""
+"""The 2D backbone as a trainable row. `HeatmapTraining` implements the training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class BackboneOptions(HeatmapOptions):
     Args:
         architecture: one of `pose_resnet.NETWORKS`.
         image_px: side of the crops.
-        precision: "bf16": convolutions run in bfloat16.
+        precision: precision of the convolutions in training: "bf16" or "float32".
         start_weights: checkpoint to start from, for example published weights (`poseboard weights import backbone`). It
-            sets architecture, crop size and precision. "published" needs one: a pose network for the data set's joints
-            is used unchanged; one for other joints, or an image network, is trained.
+            sets architecture, crop size and precision. The recipe "published" needs a checkpoint. A pose network for
+            the data set's joints is used unchanged; a pose network for other joints or an image network is trained.
     """
 
     architecture: NetworkName = "small"
@@ -41,7 +41,7 @@ class Backbone:
         skeleton: skeleton of its heat maps.
 
     Raises:
-        InputError: an option is unknown or wrong.
+        InputError: an option is unknown or has an invalid value.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
@@ -53,7 +53,7 @@ class Backbone:
         """Training from the backbone in ``start``, else from the option ``start_weights``, else from random weights.
 
         Raises:
-            InputError: the checkpoint does not exist, or ("small") its backbone is for other joints.
+            InputError: the checkpoint does not exist, or the recipe is "small" and the backbone is for other joints.
         """
         if self.options.recipe == "published" or self.options.start_weights is not None:
             start = start or checkpoint_of_option("backbone", self.options.start_weights)

@@ -1,7 +1,7 @@
-"""Published 2D backbones, brought in by the lenient rule of learnable triangulation's release for starting weights.
+"""Import of published 2D backbones, with the lenient rule of learnable triangulation's release.
 
 The file is a pose network with one heat map per joint, or an ImageNet classifier. A classifier detects no joints, so
-that it only serves as the start of training.
+it can only be the start of training.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "hu
     Args:
         state: state dict of the file.
         file: path of the file, named in errors.
-        joints: names of the heat maps, in order. Further heat maps of the file are left out (the published backbone has
-            16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
+        joints: names of the heat maps, in order. Further heat maps of the file are dropped: the published backbone has
+            17 of Human3.6M and then 16 of MPII. Other tensors with unknown names or shapes are dropped and logged.
 
     Raises:
-        InputError: the file is not a PoseResNet, or most of its tensors do not fit.
+        InputError: the file is not a PoseResNet, or most tensors of the network have no counterpart in the file.
     """
     architecture = Architecture.published(resnet_name(state, file), HEAT_MAP_JOINTS[joints].joints)
     of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in state)
@@ -42,7 +42,7 @@ def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "hu
 
 
 def _starting_weights(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The release's rule: tensors with the right name and shape, and the first filters of the last layer."""
+    """Starting weights by the release's rule: all tensors that match, and the first filters of the last layer."""
     own = architecture.build(seed=0).state_dict()
     fits = [key for key, value in state.items() if key in own and own[key].shape == value.shape]
     taken = {key: own_copy(own[key], state[key]) for key in fits}

@@ -1,1 +1,1 @@
-"""Training examples that several methods share: crops, labels, augmentation, several views of one instant."""
+"""Training examples that several methods share: crops, labels, augmentation, several views of one frame."""

@@ -1,4 +1,4 @@
-"""Augmentation of crops: a pure function of a random generator that also returns its affine transform."""
+"""Augmentation of crops, which also returns the affine transform of the pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from poseboard.methods.base import Options
 
 
 class Augmentation(Options):
-    """Ranges of the random changes of crops in training; zeros change nothing.
+    """Options of random changes of crops in training. Zeros change nothing.
 
     Args:
         flip: probability of a mirror image.
@@ -39,14 +39,14 @@ def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, m
 
     Args:
         image: (S, S, 3) uint8.
-        settings: ranges of the changes. The caller draws ``settings.flip``, because all views of an instant are
-            mirrored together.
+        settings: ranges of the changes. ``settings.flip`` is not used here; the caller draws ``mirrored`` once for all
+            views of a frame.
         rng: source of every random choice.
         mirrored: mirror the crop: x becomes S - 1 - x. The caller swaps left and right joints.
 
     Returns:
-        The crop, black outside of the old one, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` in
-        the new one. A camera's P becomes ``A @ P``.
+        The new crop, black outside of the old one, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)``
+        in the new one. A camera's P becomes ``A @ P``.
 
     Example:
         >>> crop, A = augment(crop, Augmentation(rotation_deg=15), np.random.default_rng(0), mirrored=False)

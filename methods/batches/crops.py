@@ -1,4 +1,4 @@
-"""Crops of samples as arrays."""
+"""Arrays of the crops and cameras of samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poseboard.datasets.sample import Sample, View
 
 
 def crop_pixels(view: View, crop_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The view's crop, (S, S, 3) uint8 RGB; ValueError if it is not ``crop_px`` wide."""
+    """Pixels of a view's crop, (S, S, 3) uint8 RGB; ValueError if its side S is not ``crop_px``."""
     pixels = view.pixels()
     if pixels.shape != (crop_px, crop_px, 3):
         raise ValueError(f"view {view.name}: crop of {crop_px} px expected, got {pixels.shape}")
@@ -25,8 +25,8 @@ def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array,
     """Stack the crops and cameras of B samples with up to V views.
 
     Returns:
-        crops (n, S, S, 3) uint8 of all n views, sample by sample; P (B, V, 3, 4), zero where a sample has fewer than V
-        views; valid (B, V) bool, whether the sample has this view.
+        Crops (n, S, S, 3) uint8 of all n views, ordered by sample, then view; P (B, V, 3, 4), zero where a view is
+        absent; and valid (B, V) bool, whether the sample has this view.
 
     Raises:
         ValueError: a view is not a crop of ``crop_px``.
@@ -41,7 +41,8 @@ def stack_crops(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, np.nda
     """Stack the crops of B samples with up to V views, for methods without extrinsics.
 
     Returns:
-        crops (n, S, S, 3) uint8 of all n views, sample by sample; valid (B, V) bool, whether the sample has this view.
+        Crops (n, S, S, 3) uint8 of all n views, ordered by sample, then view; and valid (B, V) bool, whether the
+        sample has this view.
 
     Raises:
         ValueError: a view is not a crop of ``crop_px``.

@@ -17,18 +17,19 @@ DRAWN = -1
 
 
 def half_and_half(with_depth: Sequence[int], without: Sequence[int]) -> NDArray[np.int64]:
-    """One epoch over both kinds of data sets, unshuffled: (total, 3) kind, data set of the kind, element.
+    """Indices of one unshuffled epoch over data sets with depth (kind 0) and without depth (kind 1).
 
-    RootNet, release code: each kind is one list of all its data sets, and the shorter list is repeated to the length of
-    the longer one. Elements after its last whole repetition are drawn at random from the list. With data sets of only
-    one kind, the epoch is their list.
+    As in RootNet's release code, the data sets of a kind form one list, and the shorter list is repeated to the length
+    of the longer one. Elements after its last complete repetition are drawn at random from the list. If all data sets
+    are of one kind, the epoch is their list.
 
     Args:
         with_depth: sizes of the data sets of kind 0.
         without: sizes of the data sets of kind 1.
 
     Returns:
-        (total, 3) indices. Data set and element of a random draw are both `DRAWN`.
+        (total, 3) indices: kind, data set within the kind, element. `DRAWN` replaces the last two where the element is
+        to be drawn at random.
 
     Example:
         >>> half_and_half([2], [3]).tolist()
@@ -40,7 +41,13 @@ def half_and_half(with_depth: Sequence[int], without: Sequence[int]) -> NDArray[
 
 
 def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Replace every `DRAWN` of an epoch of `half_and_half` by a random element; ``sizes``: sizes of both kinds."""
+    """Replace every `DRAWN` of an epoch of `half_and_half` by a random element.
+
+    Args:
+        epoch: (total, 3) indices.
+        sizes: sizes of the data sets with depth, and of those without.
+        rng: source of the draws.
+    """
     chosen = epoch.copy()
     for kind, of_kind in enumerate(sizes):
         rows = np.flatnonzero((epoch[:, 0] == kind) & (epoch[:, 2] == DRAWN))
@@ -51,10 +58,10 @@ def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np
 
 
 class Mixture:
-    """Several data sets as one for the training loop: half of the samples with depth, half without.
+    """Training set from several data sets: half of the samples with depth, half without.
 
-    Its length is ``epochs`` times that of `half_and_half`. Each epoch has its own random elements, a function of the
-    seed and the epoch, so that a resumed training continues with the same samples.
+    The length is ``epochs`` times that of `half_and_half`. The random elements of an epoch depend only on the seed and
+    the epoch, so that a resumed training continues with the same samples.
 
     Args:
         with_depth: data sets with true depths, reduced to the inputs of the method.
@@ -80,13 +87,13 @@ class Mixture:
         return len(self._rows)
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """Sample at an index over all data sets, and its ground truth."""
+        """Sample at index ``place`` of the whole training run, and its ground truth."""
         kind, number, element = self._rows[place].tolist()
         return self._parts[kind][number][element]
 
 
 class Roots:
-    """Samples with ground truth reduced to the root (`ROOT`), so that data sets with different joints can be mixed.
+    """Training samples with ground truth reduced to the root (`ROOT`), to mix data sets with different joints.
 
     Args:
         samples: samples with the inputs of the method.
@@ -101,7 +108,7 @@ class Roots:
         return len(self._samples)
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """Sample and root of its person. The root is visible if all joints that define it are visible."""
+        """Sample and true root of its person. The root is visible if all joints that define it are visible."""
         sample, truth = self._samples[place]
         return sample, Truth(
             self._mean(truth.joints_mm),
@@ -114,7 +121,7 @@ class Roots:
 
 
 def _places(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """(sum of sizes, 2) data set and element, one after the other."""
+    """Index of the data set and of the element for all elements in order: (sum of sizes, 2)."""
     number = np.repeat(np.arange(len(sizes)), sizes)
     element = np.concatenate([np.arange(size) for size in (*sizes, 0)])
     return np.stack([number, element], axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Training examples of several views of one frame. Augmentation also changes their cameras."""
+"""Training examples of several views of one frame. Augmentation also changes the cameras of the views."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Change = Callable[[View], tuple[Image, Array]]
 def drawn_views(sample: Sample, fewest: int, most: int, rng: np.random.Generator) -> list[View]:
     """Draw ``fewest`` to ``most`` views of a sample at random, in the sample's order and without repetition.
 
-    Learnable triangulation, release code: all numbers are equally likely, and so are all choices of that many views. A
-    sample with fewer views returns all of them.
+    As in learnable triangulation's release code, all numbers of views are equally likely, and so are all subsets with
+    the same number. If the sample has fewer views, all are returned.
     """
     most = min(most, len(sample.views))
     count = most
@@ -40,7 +40,7 @@ def augmented_views(
     slots: int,
     flip_order: Sequence[int],
 ) -> Example:
-    """Stack up to ``slots`` random views, augmented one by one but mirrored together; see `stack_changed`."""
+    """Training example of up to ``slots`` random views, see `stack_changed`. All views are mirrored or none is."""
     views = drawn_views(sample, slots, slots, rng)
     mirrored = bool(rng.random() < settings.flip)
     return stack_changed(
@@ -63,7 +63,7 @@ def stack_changed(
     flip_order: Sequence[int] | None,
     published: bool = False,
 ) -> Example:
-    """One training example of up to V views; slots without a view are zero and not valid.
+    """Training example of up to V views. Slots without a view are zero and not valid.
 
     Args:
         views: at most ``slots`` views.
@@ -71,7 +71,7 @@ def stack_changed(
         change: function that returns the crop of a view and its affine matrix; the camera is changed to match.
         crop_px: side S of the crops.
         slots: number of views V.
-        flip_order: index of each joint's mirror image if ``change`` mirrors; else None.
+        flip_order: index of each joint's mirror image if ``change`` mirrors the crop; else None.
         published: ``points_px`` and ``weights`` as in the release of epipolar transformers, see `visible_joints`.
 
     Returns:

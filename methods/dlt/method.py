@@ -19,11 +19,11 @@ class DltOptions(Options):
     """Options of linear triangulation.
 
     Args:
-        weighting: weighting of the views. "uniform": equal weights. "peak": the soft-max peak of the heat map, or the
-            confidence of given detections.
-        association_px: mean epipolar distance up to which given detections are one person.
-        compat: minimise over unit homogeneous vectors, as learnable triangulation does; less precise near the world
-            origin, see `dlt`.
+        weighting: weights of the views. "uniform": equal weights. "peak": the soft-max peak of the heat map, or the
+            confidence of a sample's 2D detections.
+        association_px: maximum mean epipolar distance of 2D detections of one person.
+        compat: minimise over unit homogeneous vectors, as learnable triangulation does. This is less precise near the
+            world origin, see `dlt`.
     """
 
     weighting: Literal["uniform", "peak"] = "uniform"
@@ -32,14 +32,14 @@ class DltOptions(Options):
 
 
 class Dlt(Triangulator):
-    """Linear triangulation of the 2D points of the row under ``after``, whose checkpoint it uses unchanged.
+    """Linear triangulation (DLT) of 2D points. The 2D network is the unchanged checkpoint of the row ``after:``.
 
     Args:
         options: see `DltOptions`.
         skeleton: skeleton of the predictions.
 
     Raises:
-        InputError: an option is unknown or wrong.
+        InputError: an option is unknown or has an invalid value.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
@@ -52,4 +52,4 @@ class Dlt(Triangulator):
         return dlt(observations.P, observations.points_px, weights, homogeneous=self.options.compat)
 
     def training(self, start: Path | None, seed: int) -> None:
-        """Return None: the method learns nothing."""
+        """Return None, because the method has nothing to train."""

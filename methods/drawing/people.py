@@ -29,7 +29,7 @@ class ViewOfPeople:
         size_px: (width, height) of the image.
         image: (H, W, 3) uint8 RGB; None: not shown.
         detected_px: (N, J, 2) detected joints; NaN: not detected.
-        projected_px: (P, J, 2) projections of the 3D poses, in the same order; NaN: not predicted.
+        projected_px: (P, J, 2) projections of the 3D poses, in the order of the poses; NaN: not predicted.
     """
 
     title: str
@@ -91,7 +91,7 @@ def _draw_in_space(axes: Axes3D, joints_mm: Array, skeleton: Skeleton, colours: 
 
 
 def _mean_y(joints_mm: Array) -> Array:
-    """(P,) mean y of each person's predicted joints; 0 for a person without any."""
+    """Mean y (P,) of each person's predicted joints; 0 for a person without predicted joints."""
     known = np.isfinite(joints_mm).all(axis=-1)
     total = np.where(known, joints_mm[..., 1], 0.0).sum(axis=1)
     return np.asarray(total / np.maximum(known.sum(axis=1), 1))

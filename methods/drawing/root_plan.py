@@ -25,7 +25,7 @@ _STEPS_M = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """An image and the boxes of the P people whose roots were predicted.
+    """Image with the boxes of P people with predicted roots.
 
     Args:
         camera: camera of the image. Roots are in its frame.
@@ -65,7 +65,7 @@ def draw_plan(photograph: Photograph, roots_mm: Array, true_mm: Array | None = N
 
 
 def ring_step_m(farthest_m: float) -> float:
-    """Distance between range rings, so that at most five are drawn.
+    """Distance between range rings in metres, such that at most five rings are drawn.
 
     Example:
         >>> ring_step_m(4.2), ring_step_m(30.0)
@@ -79,7 +79,7 @@ def _colour(person: int) -> str:
 
 
 def _projected(camera: Camera, roots_mm: Array) -> Array:
-    """(P, 2) px; NaN where a root is behind the camera or not predicted."""
+    """Project roots to pixels (P, 2); NaN where a root is behind the camera or not predicted."""
     z = np.where(roots_mm[:, 2:] > 0, roots_mm[:, 2:], np.nan)
     return camera.image(roots_mm[:, :2] / z)
 
@@ -106,7 +106,7 @@ def _draw_photograph(axes: Axes, photograph: Photograph, roots_mm: Array, true_m
 
 
 def _mark(axes: Axes, points: Array, true: Array | None, labels: bool = False) -> None:
-    """Predicted roots as dots in their person's colour, true ones as open circles."""
+    """Draw predicted roots as dots in their person's colour, and true roots as open circles."""
     if true is not None:
         axes.scatter(true[:, 0], true[:, 1], s=75, facecolors="none", edgecolors="white", linewidths=2.6, zorder=3)
         axes.scatter(true[:, 0], true[:, 1], s=75, facecolors="none", edgecolors=INK, linewidths=1.1, zorder=4)
@@ -152,7 +152,7 @@ def _draw_from_above(axes: Axes, camera: Camera, roots_mm: Array, true_mm: Array
 
 
 def _limits(every: Array, edges: Array, reach: float) -> tuple[Array, Array]:
-    """Lower left and upper right corner (x, z) of a square plan that contains all people, the camera and the rings."""
+    """Lower left and upper right corner (x, z) of a square that contains all people, the camera and the rings."""
     direction = edges / np.hypot(edges, 1.0)
     points = np.concatenate([every, [[0.0, 0.0], [0.0, reach]], np.stack([reach * direction, [0.0, 0.0]], axis=1)])
     lower, upper = points.min(axis=0), points.max(axis=0)

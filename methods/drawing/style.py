@@ -1,4 +1,4 @@
-"""Style of the methods' figures, and their pixels."""
+"""Style of the methods' figures, and their rendering."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Epipolar transformers: heat maps whose features look along epipolar lines (He et al., CVPR 2020)."""
+"""Epipolar transformers: 2D features with attention along epipolar lines of other views (He et al., CVPR 2020)."""

@@ -1,12 +1,12 @@
-"""Attention of each cell of a view's feature map to samples in other views: the block of epipolar transformers.
+"""Attention block of epipolar transformers: each cell of a view's feature map attends to samples in other views.
 
 He et al., *Epipolar Transformers*, CVPR 2020, section 3 and release code. The release gathers the K sampled features of
-every cell: K x C x H x W numbers. This implementation does not. On a CPU, compiled loops sum over the cells around each
-sample (`sampling`). On a GPU: bilinear sampling is linear, so the similarity to a sampled feature is the interpolation
-of the similarities to the four cells around it. The similarities of a block of cells to all source cells that they use
-are one matrix product, and so is the weighted sum of values. A block is a set of cells with neighbouring epipolar
-lines, which use few source cells. Settings that are not linear in the samples (cosine, maxima) gather the samples of
-one block at a time. Blocks are recomputed in the backward pass.
+every cell, K x C x H x W numbers. This implementation needs less memory. On a CPU, compiled loops sum over the cells
+around each sample (`sampling`). On a GPU, it uses that bilinear sampling is linear: the similarity to a sampled feature
+is the interpolation of the similarities to the four cells around it. One matrix product gives the similarities of a
+block of cells to all source cells that the block needs, and another gives the weighted sum of values. A block is a set
+of cells with neighbouring epipolar lines, which need few source cells. Settings that are not linear in the samples
+(cosine, maxima) gather the samples of one block at a time. Blocks are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ _KEPT_NUMBERS = 48_000_000
 
 
 class AttentionSettings(Options):
-    """Settings of the block; the defaults are those of the published models.
+    """Options of the attention block. The defaults are those of the published models.
 
     Args:
-        samples: K per line.
+        samples: number K of samples per line.
         attention: "average": weighted mean over the samples. "max": the sample with the largest cosine similarity.
-        similarity: of a cell's query and a sample's key: dot product or cosine. "prior": the prior is the weights.
-        softmax: soft-max over the samples; otherwise weights are similarity / K.
-        scale: factor before the soft-max: 1/sqrt(64) for every number of channels and samples.
-        layers: 1x1 convolutions: theta on queries, phi on keys, g on values, z on the result, with a batch
-            normalisation whose weights start at zero.
-        residual: the input of z is added to its output.
+        similarity: similarity of a cell's query and a sample's key: dot product ("dot") or cosine ("cos"). "prior": no
+            similarity; the prior gives the weights.
+        softmax: True: soft-max over the samples. False: weights are similarity / K.
+        scale: factor before the soft-max, 1/sqrt(64) for every number of channels and samples.
+        layers: 1x1 convolutions to use: theta on queries, phi on keys, g on values, and z on the result. z has a batch
+            normalisation with initial weights of zero.
+        residual: add the input of z to its output.
         bottleneck: factor by which theta, phi and g reduce the channels.
-        pool: samples i and i + K/2 are merged by their maximum.
-        prior: how a given prior changes the weights.
-        correct_normalise: see `lines.normalised`.
-        align_corners: convention of the sampling grid; False is what the release code does with PyTorch 1.3 and later.
+        pool: merge samples i and i + K/2 by their maximum.
+        prior: whether to add the prior to the similarities or multiply the weights by it.
+        correct_normalise: convention of sampling coordinates, see `lines.normalised`.
+        align_corners: convention of the sampling grid. The release code has False with PyTorch 1.3 and later.
     """
 
     samples: int = Field(default=64, ge=2)
@@ -74,7 +75,7 @@ class AttentionSettings(Options):
         if self.bottleneck > 1 and (self.residual or set(self.layers) != {"z", "theta", "phi", "g"}):
             raise ValueError("a bottleneck needs layers z, theta, phi and g, and no residual")
         if self.residual and "z" not in self.layers:
-            raise ValueError("residual is about layer z: without it set residual to false")
+            raise ValueError("residual needs layer z: add z to layers or set residual to false")
         if self.pool and self.samples % 2:
             raise ValueError("pool needs an even number of samples")
         return self
@@ -86,7 +87,7 @@ class AttentionSettings(Options):
 
     @property
     def weights(self) -> int:
-        """Number of weights per cell."""
+        """Number of attention weights per cell."""
         return self.samples // 2 if self.pool else self.samples
 
 
@@ -94,10 +95,10 @@ class Samples(NamedTuple):
     """Sample positions of m pairs of views: sample k of cell p is at ``start[p] + path[k] * span[p]``.
 
     Args:
-        start: (m, H W, 2) fractional cells (x, y) of the source map.
+        start: (m, H W, 2) first sample, fractional cell (x, y) of the source map.
         span: (m, H W, 2) vector from the first to the last sample, cells.
-        path: (K, 2) shares of the span along x and y.
-        hit: (m, H W) bool, whether any sample is inside of the map.
+        path: (K, 2) factors of the span along x and y.
+        hit: (m, H W) bool, whether any sample is inside the map.
     """
 
     start: Tensor
@@ -106,19 +107,19 @@ class Samples(NamedTuple):
     hit: Tensor
 
     def at(self, pairs: slice, cells: Tensor) -> Tensor:
-        """Sample positions (b, R, K, 2) of the cells ``cells`` (R,) of some pairs."""
+        """Sample positions (b, R, K, 2) of cells (R,) in b of the pairs."""
         return self.start[pairs, cells, None] + self.path * self.span[pairs, cells, None]
 
 
 def along_lines(segments: Segments, grid: MapGrid, samples: int) -> Samples:
-    """Samples at equal distances along epipolar lines, both ends included."""
+    """Sample positions at equal distances along epipolar lines, both ends included."""
     start = grid.cells(segments.start_px)
     t = torch.linspace(0, 1, samples, dtype=start.dtype, device=start.device)
     return Samples(start, grid.cells(segments.end_px) - start, t[:, None].expand(samples, 2), segments.hit)
 
 
 def everywhere(pairs: int, grid: MapGrid, samples: int, device: torch.device | str = "cpu") -> Samples:
-    """The same samples for every cell and camera, spread evenly over the map (Roberts' R2 sequence)."""
+    """Sample positions evenly spread over the map (Roberts' R2 sequence), the same for every cell and camera."""
     k = torch.arange(samples, dtype=torch.float64, device=device)[:, None]
     ratio = 1.324717957244746  # the plastic number
     steps = torch.tensor([1 / ratio, 1 / ratio**2], dtype=torch.float64, device=device)
@@ -132,8 +133,8 @@ class Attended(NamedTuple):
     """Output of the attention block for n reference views.
 
     Args:
-        features: (n, C, H, W), to be added to the reference features.
-        weights: (m, H W, K) of each pair, similarities with "max"; None without ``detail``.
+        features: (n, C, H, W) features to add to the reference features.
+        weights: (m, H W, K) attention weights of m pairs of views, similarities with "max"; None without ``detail``.
         best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight; None without ``detail``.
     """
 
@@ -143,7 +144,7 @@ class Attended(NamedTuple):
 
 
 class EpipolarSampler(nn.Module):
-    """The attention block. Its tensors have the published names.
+    """Attention block of epipolar transformers. Its tensors have the published names.
 
     Args:
         channels: number of channels of the feature maps.
@@ -173,7 +174,7 @@ class EpipolarSampler(nn.Module):
         prior: Tensor | None = None,
         detail: bool = False,
     ) -> Attended:
-        """Attend to features of the source views; a reference view with several sources gets the mean.
+        """Attend to features of source views. A reference view with several sources gets the mean over them.
 
         Args:
             reference: (n, C, H, W) features of the reference views.
@@ -181,15 +182,15 @@ class EpipolarSampler(nn.Module):
             pairs: (m, 2) indices of a reference and a source view.
             samples: sample positions of each pair.
             grid: cell positions of the maps.
-            prior: (m, K, H, W) prior of the weights; None without a prior in the settings.
+            prior: (m, K, H, W) prior of the weights; None if the settings use no prior.
             detail: also return weights and best samples of each pair.
 
         Raises:
-            ValueError: the settings use a prior and none is given, or the other way round.
+            ValueError: the settings use a prior but ``prior`` is None, or the reverse.
         """
         settings = self.settings
         if (prior is not None) != (settings.prior != "none" or settings.similarity == "prior"):
-            raise ValueError("a prior is needed exactly if the settings use one")
+            raise ValueError("give a prior if the settings use one, and only then")
         if prior is not None:
             prior = prior.flatten(2).mT  # (m, H W, K)
         # As lists of cells: the features of a cell are contiguous.
@@ -221,7 +222,7 @@ class EpipolarSampler(nn.Module):
 
 
 def _cells(maps: Tensor) -> Tensor:
-    """(n, C, H, W) -> (n, H W, C), contiguous float32."""
+    """Reorder maps (n, C, H, W) to cells (n, H W, C), contiguous float32."""
     return maps.flatten(2).mT.float().contiguous()
 
 
@@ -236,7 +237,7 @@ def _attend(
     prior: Tensor | None,
     detail: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attended values (m, H W, D) and, with ``detail``, weights (m, H W, K), computed block by block."""
+    """Compute attended values (m, H W, D) and, with ``detail``, weights (m, H W, K), block by block."""
     count, cells = samples.start.shape[:2]
     summed = settings.linear and _is_compiled(query.device)
     # Numbers held per cell: its samples (loops), its similarities to source cells (products) or all sampled features.
@@ -290,7 +291,7 @@ def _is_compiled(device: torch.device) -> bool:
 
 
 def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | None) -> Tensor:
-    """Similarities (b, R, K) -> weights."""
+    """Attention weights (b, R, K) from similarities (b, R, K) and the prior."""
     if settings.similarity == "prior":  # unchanged: no mask, no scale, no soft-max
         return similarity
     similarity = torch.where(similarity == 0, _MASKED, similarity)
@@ -323,7 +324,7 @@ def _summed(
     grid: MapGrid,
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `_interpolated`, by compiled loops over the samples."""
+    """Same as `_interpolated`, by compiled loops over the samples."""
     if settings.similarity == "prior":
         assert prior is not None
         similarity = prior
@@ -343,20 +344,20 @@ def _interpolated(
     grid: MapGrid,
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """A block by matrix products with the source cells around its samples.
+    """Attention of one block of cells by matrix products with the source cells around its samples.
 
     Args:
-        settings: with linear similarities.
-        query: (b, R, C).
-        key: (k, H W, C), all source views.
-        value: (k, H W, D).
+        settings: settings with linear similarities.
+        query: (b, R, C) queries of R cells in b pairs.
+        key: (k, H W, C) keys of all source views.
+        value: (k, H W, D) values of all source views.
         src: (b,) source view of each pair.
-        places: (b, R, K, 2) fractional cells.
-        grid: of the maps.
-        prior: (b, R, K) or None.
+        places: (b, R, K, 2) sample positions, fractional cells.
+        grid: cell positions of the maps.
+        prior: (b, R, K) prior of the weights, or None.
 
     Returns:
-        (b, R, D) and weights (b, R, K).
+        Attended values (b, R, D) and weights (b, R, K).
     """
     index, corner = _corners(places, grid)
     flat = index.flatten(2)
@@ -397,7 +398,7 @@ def _gathered(
     grid: MapGrid,
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `_interpolated`, for similarities that are not linear in the samples: gathers the samples of the block."""
+    """Same as `_interpolated` for similarities that are not linear in the samples; gathers the samples of the block."""
     size = places.new_tensor([grid.width, grid.height])
     # `places` follow the settings' convention already; here cells only become grid_sample's [-1, 1] of aligned corners.
     at = (2 * places / (size - 1) - 1).transpose(1, 2).float()  # (b, K, R, 2)

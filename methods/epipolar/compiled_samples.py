@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs
 # ^ numba infers the types of compiled functions; nothing outside ``sampling`` calls them.
-"""Compiled sums over samples of maps at fractional cells; `sampling` says what they compute.
+"""Compiled sums over samples of maps at fractional cells; see `sampling`.
 
-A call reads the four cells around each sample and holds nothing but its result.
+A call reads the four cells around each sample and stores only the result.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _corners(x, y, width, height):
-    """Cell and bilinear weight of the four cells around (x, y), row by row; cell 0 and weight 0 outside of the map."""
+    """Indices and bilinear weights of the four cells around (x, y); index 0 and weight 0 outside the map."""
     left, top = np.floor(x), np.floor(y)
     fx, fy = np.float32(x - left), np.float32(y - top)
     gx, gy, none = np.float32(1) - fx, np.float32(1) - fy, np.float32(0)
@@ -40,7 +40,7 @@ def _corners(x, y, width, height):
 
 @_inner
 def _dot(a, b):
-    """The product of two rows in four partial sums, which do not wait for each other."""
+    """Dot product of two rows in four partial sums, which the processor computes in parallel."""
     s0 = s1 = s2 = s3 = np.float32(0)
     fours = len(a) // 4 * 4
     for c in range(0, fours, 4):
@@ -55,7 +55,7 @@ def _dot(a, b):
 
 @_kept
 def products(vectors, maps, source, places, width, height, out):
-    """Fill ``out`` (b, R, K): vector (b, R, C) times the sample k of map ``source[b]``, maps (n, cells, C)."""
+    """Fill ``out`` (b, R, K) with dot products of vectors (b, R, C) and their samples of ``maps`` (n, cells, C)."""
     sample = np.empty(maps.shape[2], np.float32)
     for n in range(places.shape[0]):
         cells = maps[source[n]]
@@ -71,7 +71,7 @@ def products(vectors, maps, source, places, width, height, out):
 
 @_kept
 def sums(weights, maps, source, places, width, height, out):
-    """Add to ``out`` (b, R, C) the samples of map ``source[b]`` by their weights (b, R, K)."""
+    """Add the samples of map ``source[b]``, weighted by ``weights`` (b, R, K), to ``out`` (b, R, C)."""
     for n in range(places.shape[0]):
         cells = maps[source[n]]
         for r in range(places.shape[1]):
@@ -87,7 +87,7 @@ def sums(weights, maps, source, places, width, height, out):
 
 @_kept
 def spread(weights, vectors, source, places, width, height, maps):
-    """Add to ``maps`` (n, cells, C), around each sample of map ``source[b]``, its weight times the vector."""
+    """Add weight times vector to the cells of ``maps`` (n, cells, C) around each sample of map ``source[b]``."""
     for n in range(places.shape[0]):
         cells = maps[source[n]]
         for r in range(places.shape[1]):

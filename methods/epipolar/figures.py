@@ -1,4 +1,4 @@
-"""Figure of the attention: the epipolar line of one pixel in every other view, and the weights along it."""
+"""Figure of the attention: the epipolar line of one pixel in every other view, and the weights along the line."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Match:
     """Attention of one pixel of a reference view to a source view.
 
     Args:
-        pixel_px: (2,) crop pixel of the reference view: the centre of the map cell.
-        line_px: (2, 2) ends of its epipolar line in the source crop; NaN if the samples are not on a line.
+        pixel_px: (2,) crop pixel of the reference view, the centre of a map cell.
+        line_px: (2, 2) ends of the epipolar line in the source crop; NaN if the samples are not on a line.
         samples_px: (K, 2) samples, crop pixels of the source view.
         weights: (K,) attention weights of the samples.
-        hit: whether any sample is inside of the source crop.
+        hit: whether any sample is inside the source crop.
     """
 
     pixel_px: Array
@@ -76,9 +76,9 @@ def draw_matches(
 
     Args:
         names: names of the V views.
-        crops: (S, S, 3) per view; None: images are not shown.
+        crops: (S, S, 3) image of each view; None: images are not shown.
         side_px: side S of the crops.
-        predicted_px: (V, 2) the predicted joint in each crop.
+        predicted_px: (V, 2) predicted joint in each crop.
         matches: attention to each of the V - 1 other views.
     """
     highest = float(max(*(match.weights.max() for match in matches), 1e-12))
@@ -113,7 +113,7 @@ def draw_matches(
 
 
 def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64]) -> None:
-    """The line and the samples on it in a crop; samples with the largest weights are largest and on top."""
+    """Draw the line and its samples in a crop. Samples with the largest weights are largest and on top."""
     crop.plot(*match.line_px.T, color="white", linewidth=2.4, alpha=0.55, zorder=2)
     crop.plot(*match.line_px.T, color="black", linewidth=0.7, zorder=2)
     order = np.argsort(share, kind="stable")
@@ -123,7 +123,7 @@ def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64])
 
 
 def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float64]) -> None:
-    """The weights along the line, or by distance from the predicted joint without a line."""
+    """Plot the weights along the line, or by distance from the predicted joint if the samples are not on a line."""
     start, end = match.line_px
     straight = bool(np.isfinite(match.line_px).all() and (end != start).any())
     if straight:
@@ -141,6 +141,6 @@ def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float
 
 
 def _mark(axes: Axes, place_px: Array, **look: Any) -> None:
-    """A marker with a dark edge, visible on any image; nothing at NaN."""
+    """Draw a marker with a dark edge, which is visible on any image; draw nothing at NaN."""
     if np.isfinite(place_px).all():
         axes.plot(*place_px[:, None], linestyle="none", zorder=4, **look)

@@ -1,4 +1,4 @@
-"""Epipolar lines of the cells of a view's feature map in another view, clipped to that view's map, in float64.
+"""Epipolar lines of the cells of a feature map in another view, clipped to the other view's map, in float64.
 
 Epipolar Transformers (He et al., CVPR 2020), section 3.1 and release code. Crop pixels have their centres at integers.
 Cell ``u`` of a map is at crop pixel ``u * stride + offset``.
@@ -35,14 +35,14 @@ class MapGrid:
     offset_px: float
 
     def centres(self, device: torch.device | str = "cpu") -> Tensor:
-        """(H W, 2) float64 crop pixels (x, y) of the cells, row by row."""
+        """Crop pixels (x, y) of all cells, row by row: (H W, 2) float64."""
         rows = torch.arange(self.height, dtype=torch.float64, device=device)
         columns = torch.arange(self.width, dtype=torch.float64, device=device)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         return torch.stack([x, y], dim=-1).flatten(0, 1) * self.stride_px + self.offset_px
 
     def cells(self, points_px: Tensor) -> Tensor:
-        """Convert crop pixels (..., 2) to fractional cells."""
+        """Convert crop pixels (..., 2) to fractional cells (..., 2)."""
         return (points_px - self.offset_px) / self.stride_px
 
     @property
@@ -55,8 +55,8 @@ class Segments(NamedTuple):
     """Epipolar lines clipped to a map.
 
     Args:
-        start_px: (..., 2) crop pixels.
-        end_px: (..., 2) crop pixels; for a line that misses the map, the same far point as the start.
+        start_px: (..., 2) crop pixels. For a line that misses the map, start and end are the same distant point.
+        end_px: (..., 2) crop pixels.
         hit: (...) bool, whether the line intersects the map.
     """
 
@@ -74,7 +74,7 @@ def camera_centres(P: Tensor) -> Tensor:
 
 
 def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
-    """Source views of each view: the views with the nearest camera centres.
+    """Select the source views of each view, which are the views with the nearest camera centres.
 
     Args:
         P: (B, V, 3, 4) projection matrices.
@@ -96,7 +96,7 @@ def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
 
 
 def epipole(P_ref: Tensor, P_src: Tensor) -> Tensor:
-    """Epipole: homogeneous image (..., 3) of the reference camera's centre in the source view."""
+    """Epipole (..., 3): homogeneous image of the reference camera's centre in the source view."""
     centre = camera_centres(P_ref)
     return (P_src[..., :3] @ centre[..., None])[..., 0] + P_src[..., 3]
 
@@ -108,11 +108,11 @@ def epipolar_lines(P_ref: Tensor, P_src: Tensor, points_px: Tensor, *, published
         P_ref: (m, 3, 4) projection matrices of the reference views.
         P_src: (m, 3, 4) projection matrices of the source views.
         points_px: (N, 2) pixels of the reference view.
-        published: the release's scale: the cross product of two points whose third component is 1, which is infinite
-            for an epipole at infinity. Otherwise (a, b) has length 1.
+        published: use the release's scale: a line is the cross product of two points with third component 1, which is
+            infinite for an epipole at infinity. Otherwise (a, b) has length 1.
 
     Returns:
-        (m, N, 3) float64.
+        Lines (m, N, 3) float64.
 
     Example:
         >>> P_ref, P_src = torch.eye(3, 4)[None], torch.eye(3, 4)[None].clone()
@@ -151,11 +151,11 @@ def cut(lines: Tensor, grid: MapGrid) -> Segments:
 def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
     """Intersections of lines (..., 3) with the border of a map, by the release's rule.
 
-    The border runs through the centres of the outer cells. Its sides are half-open intervals, so that a corner counts
-    once; a line through a corner may lose an intersection.
+    The border runs through the centres of the outer cells. The sides are half-open intervals, so that a corner counts
+    once. A line through a corner may lose an intersection.
 
     Returns:
-        Intersections (..., 4, 2) with the top, left, right and bottom side, and whether each counts (..., 4).
+        Intersections (..., 4, 2) with the top, left, right and bottom side, and a mask (..., 4) of those that count.
     """
     a, b, c = lines.unbind(-1)
     left = top = grid.offset_px
@@ -174,7 +174,10 @@ def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
 
 
 def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
-    """Clip as `cut` by the release's rule: from the first to the second counted intersection; with fewer: a miss."""
+    """Clip lines like `cut`, by the release's rule: from the first to the second intersection of `border_hits`.
+
+    A line with fewer than two such intersections misses the map.
+    """
     crossings, counts = border_hits(lines, grid)
     first = (
         counts.to(torch.uint8)
@@ -190,13 +193,13 @@ def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published:
     """Epipolar line of every cell of the reference map, clipped to the source map with the same grid.
 
     Args:
-        P_ref: (m, 3, 4) world mm to crop pixels.
+        P_ref: (m, 3, 4) projection matrices of the reference views, world mm to crop pixels.
         P_src: (m, 3, 4) projection matrices of the source views.
         grid: cell positions of both maps.
         published: use the release's border rule and direction.
 
     Returns:
-        (m, H W) segments, cells row by row. Between cameras with the same centre there are no lines: all miss.
+        (m, H W) segments, cells row by row. If both cameras have the same centre, all lines miss the map.
     """
     lines = epipolar_lines(P_ref, P_src, grid.centres(P_ref.device), published=published)
     if published:
@@ -213,15 +216,18 @@ def normalised(cells: Tensor, grid: MapGrid, *, correct: bool = True) -> Tensor:
     Args:
         cells: (..., 2) fractional cells (x, y).
         grid: cell positions of the map.
-        correct: True: -1 and 1 are the centres of the first and last cell. False: their outer borders, the older
-            published rule.
+        correct: True: -1 and 1 are the centres of the first and last cell. False: -1 and 1 are their outer borders, as
+            in older published models.
     """
     size = cells.new_tensor([grid.width, grid.height])
     return 2 * cells / (size - 1) - 1 if correct else 2 * (cells + 0.5) / size - 1
 
 
 def looked_up(cells: Tensor, grid: MapGrid, *, correct: bool = True, align_corners: bool = True) -> Tensor:
-    """Cells (..., 2) that bilinear sampling reads at ``normalised(cells)``; not ``cells`` if the two rules disagree."""
+    """Fractional cells (..., 2) at which bilinear sampling reads when it gets ``normalised(cells)``.
+
+    They differ from ``cells`` if ``correct`` and ``align_corners`` differ.
+    """
     if correct == align_corners:
         return cells
     size = cells.new_tensor([grid.width, grid.height])

@@ -40,9 +40,9 @@ class _Decoded(NamedTuple):
     """Joints of the skeleton in n crops.
 
     Args:
-        points_px: (n, J, 2).
-        peaks: (n, J).
-        source: (n,) index of the source crop, -1 without one or if no triangulation needs it.
+        points_px: (n, J, 2) crop pixels.
+        peaks: (n, J) largest values of the heat maps.
+        source: (n,) index of the source crop; -1 if there is none or the triangulation does not need it.
         source_px: (n, J, 2) corresponding points in the source crop.
     """
 
@@ -59,12 +59,18 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         super().__init__("epipolar", parse_options(EpipolarOptions, options, "epipolar"), skeleton, Inputs())
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Load the checkpoint, which also sets the resampling of the crops."""
+        """Load a checkpoint, which also sets side and resampling of the crops in ``inputs``."""
         super().load(checkpoint, device)
         self.inputs = replace(self.inputs, resampling=self.loaded.architecture.resampling)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
-        """The checkpoint's network. Its fusion must match the options; its joints may have another order."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels.
+
+        The joints may have another order than the skeleton.
+
+        Raises:
+            InputError: the fusion differs from the option ``fusion``, or the joints are not those of the skeleton.
+        """
         architecture = EpipolarArchitecture.of(checkpoint, where).exact
         if set(architecture.joints) != set(self.skeleton.joints):
             architecture.require(self.skeleton, where)
@@ -74,7 +80,10 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Predict one person per sample, world frame; NaN with fewer than two views. The score is the mean peak."""
+        """Predict one person per sample in the world frame (mm). The score is the mean peak.
+
+        Samples with fewer than two views are NaN.
+        """
         model = self.loaded
         if not samples:
             return []
@@ -110,7 +119,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     @torch.inference_mode()
     def match(self, sample: Sample, reference: int, sources: Sequence[int], pixel_px: Sequence[float]) -> list[Match]:
-        """Samples and attention weights of one pixel of a view in other views.
+        """Attention of one pixel of a view to other views: samples and weights.
 
         Args:
             sample: sample with crops of ``inputs.crop_px``.
@@ -119,7 +128,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             pixel_px: (x, y) in the crop of the reference view; the nearest cell is used.
 
         Returns:
-            One match per source; none without fusion. Samples of "unconstrained" fusion are not on a line.
+            One match per source; [] without fusion. With "unconstrained" fusion, samples are not on a line.
         """
         from poseboard.methods.epipolar.figures import Match
 
@@ -152,7 +161,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return matches
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """Draw the attention of the first view to the others at the predicted `JOINT`; no picture without fusion."""
+        """Draw the attention of the first view to all others at the predicted `JOINT`; [] without fusion."""
         from poseboard.methods.drawing.style import pixels
         from poseboard.methods.epipolar.figures import JOINT, STYLE, draw_matches
 
@@ -178,7 +187,10 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return [Picture(joint.capitalize(), caption, pixels(drawn, STYLE))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
-        """Training from the backbone in ``start`` or the option ``start_weights``; the block starts from ``seed``."""
+        """Training from the backbone in the option ``start_weights`` or else in ``start``.
+
+        The attention block gets random weights that depend on ``seed``.
+        """
         content, start = self.read_start(start, weights=self.options.start_weights)
         options, released = self.options, self.options.recipe == "published"
         base = EpipolarArchitecture.of(content, start)
@@ -204,7 +216,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
     def _decoded(
         self, model: EpipolarPose, images: torch.Tensor, P: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]
     ) -> _Decoded:
-        """Joints in crops (n, S, S, 3) uint8."""
+        """Detect joints in crops (n, S, S, 3) uint8."""
         arch = model.architecture
         views = model(
             arch.prepare(images.to(self._device)),

@@ -1,4 +1,4 @@
-"""The network: a 2D backbone whose features attend to other views before they become heat maps."""
+"""Network of epipolar transformers: a 2D backbone whose features attend to other views before the heat-map layer."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _STRIDE = 4
 
 
 class EpipolarArchitecture(Architecture):
-    """A backbone and its attention block.
+    """Architecture options of the backbone and its attention block, stored in a checkpoint.
 
     Args:
         fusion: "epipolar": attention along epipolar lines. "none": no attention. "unconstrained": the same network with
             as many samples of the same views at positions that do not depend on the cameras.
-        attention: settings of the block; with ``compat`` its ``align_corners`` also holds for decoding.
+        attention: settings of the block. With ``compat``, ``align_corners`` also applies to decoding.
         sources: number of nearest views that each view attends to.
-        compat: for weights of the release: bilinear crops, cells offset by half a cell, its border rule for lines,
-            decoding in a window around the peak.
-        window_cells: with ``compat``: radius of the window.
+        compat: conventions of the release: bilinear crops, cells offset by half a cell, the release's border rule for
+            lines, and decoding in a window around the peak. Released weights need them.
+        window_cells: with ``compat``: radius of the window, heat-map cells.
     """
 
     fusion: Fusion = "epipolar"
@@ -68,11 +68,11 @@ class EpipolarArchitecture(Architecture):
         return MapGrid(height, width, _STRIDE, (_STRIDE - 1) / 2 if self.compat else 0.0)
 
     def decode(self, heatmaps: Tensor, decoding: Decoding | None = None) -> tuple[Tensor, Tensor]:
-        """Decode heat maps (n, J, H, W) into crop pixels (n, J, 2) and the certainty (n, J) of each joint.
+        """Decode heat maps (n, J, H, W) into crop pixels (n, J, 2) and scores (n, J).
 
         Args:
             heatmaps: maps before soft-max.
-            decoding: None: "window" with ``compat``, else "softargmax", as the weights were trained for.
+            decoding: decoding rule; None: "window" with ``compat``, else "softargmax", as in training.
         """
         decoding = decoding or ("window" if self.compat else "softargmax")
         if decoding == "softargmax":
@@ -93,7 +93,7 @@ class Views(NamedTuple):
         heatmaps: (r, J, H, W), raw.
         pairs: (m, 2) reference and source view of each pair, indices of the n input views.
         samples: sample positions of the pairs; None without fusion.
-        attended: output of the block; None without fusion.
+        attended: output of the attention block; None without fusion.
     """
 
     heatmaps: Tensor
@@ -102,17 +102,18 @@ class Views(NamedTuple):
     attended: Attended | None
 
     def correspondences(self, points_px: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
-        """Corresponding points in the nearest source view: the samples with the largest weight.
+        """Corresponding points in the nearest source view, which are the samples with the largest weight.
 
-        The cell of a point is its coordinates rounded down, as in the release. The sample of a line that misses the
-        source map is far outside of the crop.
+        Coordinates of a point are rounded down to a cell, as in the release. If the epipolar line misses the source
+        map, the corresponding point is far outside the crop. The views must be computed with ``detail``.
 
         Args:
-            points_px: (r, J, 2) crop pixels of all views, which were computed with ``detail``.
-            grid: of the maps.
+            points_px: (r, J, 2) crop pixels of all r views.
+            grid: cell positions of the maps.
 
         Returns:
-            Source views (r,), -1 without one, and points in their crops (r, J, 2), NaN without one.
+            Indices of source views (r,), -1 if there is none; and points in the source crops (r, J, 2), NaN if there is
+            none.
         """
         source = self.pairs.new_full((len(points_px),), -1)
         if self.attended is None or self.attended.best is None or not len(self.pairs):
@@ -127,10 +128,10 @@ class Views(NamedTuple):
 
 
 class EpipolarPose(nn.Module):
-    """The backbone (``backbone.*``) and the block (``epipolar_sampler.*``, the published names).
+    """Network of a backbone (``backbone.*``) and an attention block (``epipolar_sampler.*``, the published names).
 
     Args:
-        architecture: architecture of encoder and fusion.
+        architecture: architecture of backbone and attention block.
         backbone: network built from the architecture.
         seed: seed of the block's random weights.
     """
@@ -159,14 +160,14 @@ class EpipolarPose(nn.Module):
         """Compute heat maps of views that attend to each other.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views sample by sample.
-            P: (B, V, 3, 4) float64.
-            valid: (B, V) bool with n true.
-            answer: (B, V) bool, the views whose heat maps are computed. The other views are a batch of their own that
-                goes through the backbone first, as in the release, so that batch statistics are of one kind of view.
-                None: all views in one batch.
+            images: (n, 3, S, S) normalised crops, ordered by sample, then view.
+            P: (B, V, 3, 4) float64 projection matrices of the crops.
+            valid: (B, V) bool, whether the sample has this view; n values are True.
+            answer: (B, V) bool, the views whose heat maps are computed. All other views go through the backbone first,
+                as a separate batch. Batch statistics are then computed over one kind of view, as in the release. None:
+                all views in one batch.
             sources: number of nearest views that each view attends to; None: the architecture's number.
-            detail: return attention weights.
+            detail: also return attention weights and best samples.
         """
         arch = self.architecture
         reference = torch.ones(len(images), dtype=torch.bool, device=images.device)
@@ -201,7 +202,7 @@ class EpipolarPose(nn.Module):
         return torch.stack([flat[..., None].expand_as(near)[present], source[present]], dim=-1)
 
     def samples(self, P: Tensor, pairs: Tensor, maps: Tensor) -> Samples:
-        """Sample positions of each pair of the views P (n, 3, 4)."""
+        """Sample positions of pairs (m, 2) of the n views with projection matrices P (n, 3, 4)."""
         arch = self.architecture
         grid = arch.grid(maps)
         if arch.fusion == "unconstrained":
@@ -212,7 +213,7 @@ class EpipolarPose(nn.Module):
 
 
 def final_layer(backbone: nn.Module) -> nn.Conv2d:
-    """Last layer, from features to heat maps."""
+    """Last layer of a backbone, which computes heat maps from features."""
     layer = backbone.final_layer
     assert isinstance(layer, nn.Conv2d)
     return layer

@@ -1,4 +1,4 @@
-"""Published weights of epipolar transformers (He et al., CVPR 2020): whole models, multi-view or of one view."""
+"""Published weights of epipolar transformers (He et al., CVPR 2020): whole models, multi-view or single-view."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ _IN_A_NAME = re.compile(r"resnet\d+_(256|320|384)(?!\d)")
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None) -> Checkpoint:
-    """Convert a released model to a checkpoint; the settings of the attention block follow from the tensors.
+    """Convert a released model to a checkpoint. The tensors determine the settings of the attention block.
 
-    A single-view baseline has only ``backbone.…``. A block with theta, phi and g pools; one with only z is residual;
-    one without tensors has no layers. Residual blocks for 17 joints have ``correct_normalise``, all others do not: so
-    are the release's configurations, newer ones with 17 joints, older ones with 20. No tensor depends on the crop size.
+    A single-view baseline has only keys ``backbone.…``. A block with theta, phi and g uses ``pool``, a block with only
+    z is residual, and a block without tensors has no layers. Only residual blocks for 17 joints use
+    ``correct_normalise``, as in the release's configurations: newer ones have 17 joints, older ones 20. The crop size
+    does not follow from the tensors.
 
     Args:
         state: state dict of the file.
-        file: its path; the release writes it into a folder with the name of its configuration.
+        file: path of the file. The release names the folder after the configuration.
         image_px: side of the crops; None: see `image_px_of`.
 
     Raises:
-        InputError: the file is another kind of network, weights do not fit, or the side of the crops is unknown.
+        InputError: the file is another kind of network, keys or shapes do not match, or the crop size is unknown.
     """
     copies = [copy for prefix in ("reference.", "backbone.") if (copy := strip_prefix(state, prefix))]
     stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
@@ -42,11 +43,11 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
         raise InputError(
             file,
             f"{len(stray)} keys do not belong to a network of epipolar transformers: {', '.join(stray[:5])}",
-            "whole models have keys reference.… and backbone.…; check METHOD",
+            "check METHOD: whole models have keys reference.… and backbone.…",
         )
     bare, *twin = copies
     if twin and (bare.keys() != twin[0].keys() or not all(torch.equal(bare[key], twin[0][key]) for key in bare)):
-        raise InputError(file, "its two networks differ", "only models with shared weights were released")
+        raise InputError(file, "its two networks differ", "use a released model; its networks share their weights")
     network = resnet_name(bare, file)
     every: tuple[Layer, ...] = ("z", "theta", "phi", "g")
     layers = tuple(name for name in every if f"epipolar_sampler.{name}.weight" in bare)
@@ -81,10 +82,10 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
 
 
 def image_px_of(network: str, file: Path) -> int:
-    """Side of a model's crops, read from the configuration's name in the path of its file.
+    """Side of a model's crops in pixels, read from the configuration's name in the path of the file.
 
-    Names nearest to the file take precedence. Without a name, ResNet-50 has 256 px, as the published models. ResNet-152
-    has configurations with 320 and 384 px, so its size must be given.
+    Names nearest to the file take precedence. Without a name, the side is 256 px for ResNet-50, as in the published
+    models. ResNet-152 has configurations with 320 and 384 px, so the option ``image_px`` must be set.
 
     Raises:
         InputError: the size is unknown, or no configuration of the network has this size.
@@ -99,7 +100,7 @@ def image_px_of(network: str, file: Path) -> int:
     if side_px is None and 256 in sizes:
         return 256
     if side_px is None or side_px not in sizes:
-        unknown = "its name does not say which crops it saw"
+        unknown = "the size of its crops is not part of its path"
         problem = unknown if side_px is None else f"no {network} of {side_px} px is known"
         raise InputError(file, problem, f"give --set image_px={' or '.join(map(str, sizes))}")
     return side_px

@@ -19,14 +19,14 @@ from poseboard.methods.nets.losses import keypoint_mse_smooth
 
 
 def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: bool = False) -> Tensor:
-    """Mean of ``(w (heatmap - target))²`` over batch, joints and cells.
+    """Heat-map loss: mean of ``(w (heatmap - target))²`` over batch, joints and cells.
 
     Args:
         heatmaps: (n, J, H, W) predicted maps.
         targets: (n, J, H, W) target maps.
         weights: (n, J) visibility.
-        per_joint: sum over the joints instead of the mean (older configurations; the release's flag has the opposite
-            name).
+        per_joint: sum over the joints instead of the mean, as in older configurations. The release's flag has the
+            opposite meaning.
     """
     weighted = (weights[..., None, None] * (heatmaps - targets)).square()
     total = weighted.mean(dim=(0, 2, 3)).sum()
@@ -38,11 +38,11 @@ HeatmapLoss = Literal["joint", "joint_sum", "smoothmse", "mse"]
 
 
 def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """One of the release's losses on heat maps.
+    """Compute one of the release's losses on heat maps.
 
     Args:
-        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": mean over the cells of visible maps of the squared
-            error, see `keypoint_mse_smooth`. "mse": mean squared error over all maps, visible or not.
+        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": `keypoint_mse_smooth` over the cells of visible
+            maps. "mse": mean squared error over all maps, visible or not.
         heatmaps: (n, J, H, W) predicted maps.
         targets: (n, J, H, W) target maps.
         weights: (n, J) visibility.
@@ -61,7 +61,7 @@ def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         heatmaps: (n, J, H, W).
 
     Returns:
-        Cells (n, J, 2) as (x, y), (0, 0) for a map without positive values, and the largest values (n, J).
+        Cells (n, J, 2) as (x, y), with (0, 0) for a map without positive values; and the largest values (n, J).
     """
     scores, index = heatmaps.flatten(2).max(dim=-1)
     cells = torch.stack([index % heatmaps.shape[-1], index // heatmaps.shape[-1]], dim=-1)
@@ -69,15 +69,16 @@ def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -> tuple[Tensor, Tensor]:
-    """Centroid of a window around the largest value of each map.
+    """Decode heat maps by the centroid of a window around the largest value.
 
-    Values up to 1e-6 and outside of the map count as 0. A map without larger values returns its largest cell.
+    Values up to 1e-6 and values outside the map count as 0. For a map without larger values, the result is the cell
+    with the largest value.
 
     Args:
         heatmaps: (n, J, H, W).
-        radius: of the square window, cells (the release uses the targets' sigma in pixels).
-        align_corners: True: the window's samples are whole cells. False: what the release code does with PyTorch 1.3
-            and later: samples, and therefore results, are up to half a cell off.
+        radius: radius of the square window in cells. The release uses the targets' sigma in pixels.
+        align_corners: True: the window's samples are whole cells. False: behaviour of the release code with PyTorch 1.3
+            and later, where samples and results are up to half a cell off.
 
     Returns:
         Fractional cells (n, J, 2) as (x, y), and the largest values (n, J).
@@ -102,15 +103,15 @@ def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -
 def scale_and_turn(
     view: View, crop_px: int, scale_factor: float, rotation_deg: float, rng: np.random.Generator
 ) -> tuple[Image, Array]:
-    """Augment a crop as the release does: random size of the box and, with probability 0.6, random rotation.
+    """Augment a crop as in the release: random size of the box and, with probability 0.6, random rotation.
 
-    Both are normally distributed and clipped.
+    Size and rotation are normally distributed and clipped.
 
     Args:
-        view: the whole frame, so that larger or rotated boxes have image content.
+        view: whole frame, so that larger or rotated boxes have image content.
         crop_px: side S of the crop.
-        scale_factor: standard deviation and limit of the relative size.
-        rotation_deg: standard deviation and half the limit of the rotation.
+        scale_factor: standard deviation of the relative size, and its limit.
+        rotation_deg: standard deviation of the rotation. The limit is twice this value.
         rng: source of every random choice.
 
     Returns:
@@ -126,7 +127,7 @@ def scale_and_turn(
 
 
 def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
-    """Crop the person's box, scaled by ``size`` and rotated; also returns A (3, 3), see `scale_and_turn`."""
+    """Crop the person's box, scaled by ``size`` and rotated; also return A (3, 3), see `scale_and_turn`."""
     if not np.isfinite(view.boxes_px).all():
         raise InputError(f"view {view.name}", "has a person without a box", "train on views with boxes")
     A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)

@@ -1,7 +1,7 @@
-"""Products with, and weighted sums of, samples of feature maps at fractional cells, with gradients, on a CPU.
+"""Dot products and weighted sums of feature-map samples at fractional cells, with gradients, on a CPU.
 
-A sample is the bilinear interpolation of the four cells around it, 0 outside of the map. Nothing is stored for the
-samples but their positions: neither their C x K features per cell, nor a matrix of all pairs of cells.
+A sample is the bilinear interpolation of the four cells around it, and 0 outside the map. Only the positions of the
+samples are stored, neither their C x K features per cell nor a matrix of all pairs of cells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def products(vectors: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid
     Args:
         vectors: (b, R, C) float32 query vectors.
         maps: (n, H W, C) float32 feature maps.
-        source: (b,) index of the map that a row of vectors samples.
+        source: (b,) index of the map with the samples of each row of vectors.
         places: (b, R, K, 2) float64 fractional cells (x, y).
         grid: cell positions of the maps.
 
@@ -39,7 +39,7 @@ def products(vectors: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid
 
 
 def sums(weights: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid: MapGrid) -> Tensor:
-    """Sums (b, R, C) of samples weighted by ``weights`` (b, R, K); the other arguments as in `products`."""
+    """Sums (b, R, C) of samples, weighted by ``weights`` (b, R, K). All other arguments are those of `products`."""
     return cast("Tensor", _Sums.apply(weights, maps, source, places, grid))
 
 

@@ -30,32 +30,33 @@ class EpipolarOptions(HeatmapOptions):
     """Options of epipolar transformers, in addition to `HeatmapOptions`.
 
     Args:
-        fusion: "epipolar"; "none": the single-view baseline; "unconstrained": the control, with the same network,
-            views, steps and number of samples, at positions that do not depend on the cameras.
-        attention: settings of the block; None: the recipe's own, ``SMALL`` or the defaults of `AttentionSettings`.
-        sources: number of nearest views that each view attends to; None: one in training, the same in prediction.
-        recipe: "small" is ours: all views of an instant together, soft-argmax and cross-entropy, AdamW with a cosine
-            schedule. "published" is the release's: one pair of views per instant, Gaussian targets, mean squared error,
+        fusion: "epipolar": attention along epipolar lines. "none": single-view baseline. "unconstrained": control with
+            the same network, views, steps and number of samples, at positions that do not depend on the cameras.
+        attention: settings of the block; None: ``SMALL`` ("small") or the defaults of `AttentionSettings`.
+        sources: number of nearest views that each view attends to; None: 1 in training, and in prediction the number of
+            the checkpoint.
+        recipe: "small" is ours: all views of a frame together, soft-argmax and cross-entropy, AdamW with a cosine
+            schedule. "published" is the release's: one pair of views per frame, Gaussian targets, mean squared error,
             Adam, a new heat-map layer.
-        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``.
-        image_px: side of the crops; None: that of the weights.
+        start_weights: checkpoint of the backbone to start from, instead of the row that ``after:`` names.
+        image_px: side of the crops; None: side of the starting weights.
         steps: optimiser steps, or `Epochs`.
         milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
             ten; None: half and three quarters of the steps.
-        views: "small": maximum number of views of a training sample; drawn at random from more.
-        block_rate_factor: "small": factor on the learning rate of the block, whose weights are random at first.
-        loss: "published": on the heat maps, see `released_loss`.
-        target_sigma_px: "published": of the targets, crop pixels: 8 for 256 px, 12 for 384.
-        source_choice: "published": the source is drawn from this many nearest views.
-        scale_factor: "published": of the augmentation; 0.25 in the augmented configurations.
-        rotation_deg: "published": of the augmentation; 30 in the augmented configurations.
-        decoding: how heat maps become points; None: as in training. "argmax": whole cells, the first cell for a map
-            without positive values.
-        triangulation: "peak": linear, weighted by the soft-max peak. "robust": consensus in pixels, see `ransac`. The
-            others are the release's, see `epipolar.triangulation.Scheme`.
-        confidence: of the release's schemes: peak above which a view is confident; None: the scheme's own.
-        inlier_mm: of "naive", "refine" and "epipolar": distance of a joint from a view's ray up to which the view
-            agrees; None: the scheme's own.
+        views: "small": maximum number of views of a training sample. If a sample has more, they are drawn at random.
+        block_rate_factor: "small": factor on the learning rate of the block, because its initial weights are random.
+        loss: "published": loss on the heat maps, see `released_loss`.
+        target_sigma_px: "published": standard deviation of the targets, crop pixels: 8 for 256 px, 12 for 384.
+        source_choice: "published": number of nearest views from which the source view is drawn.
+        scale_factor: "published": see `scale_and_turn`; 0.25 in the augmented configurations.
+        rotation_deg: "published": see `scale_and_turn`; 30 in the augmented configurations.
+        decoding: decoding of heat maps into points; None: as in training. "argmax": cell with the largest value, or
+            the first cell for a map without positive values.
+        triangulation: "peak": linear, weighted by the soft-max peak. "robust": consensus in pixels, see `ransac`. All
+            others are schemes of the release, see `epipolar.triangulation.Scheme`.
+        confidence: schemes of the release: peak above which a view is confident; None: default of the scheme.
+        inlier_mm: "naive", "refine" and "epipolar": maximum distance of a joint from the ray of a view that agrees;
+            None: default of the scheme.
     """
 
     steps: PositiveInt | Epochs = 600
@@ -102,7 +103,7 @@ _PCK_PX = (5, 10)
 
 
 class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
-    """Training of backbone and attention on heat maps."""
+    """Training of the backbone and the attention block with losses on heat maps."""
 
     def __init__(self, model: EpipolarPose, options: EpipolarOptions, skeleton: Skeleton) -> None:
         small, network = options.recipe == "small", model.architecture
@@ -120,7 +121,7 @@ class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
         )
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """One example: views of a sample ("small"), or a reference view and, with fusion, its source ("published")."""
+        """Training example: views of a sample ("small"), or a reference view and, with fusion, its source view."""
         options, side = self.options, self.network.crop_px
         if self.small:
             return augmented_views(
@@ -146,7 +147,7 @@ class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
         )
 
     def _pair(self, sample: Sample, rng: np.random.Generator) -> list[View]:
-        """A random view and one of the views with the nearest cameras."""
+        """Draw a random view and one of the views with the nearest cameras."""
         reference = int(rng.integers(len(sample.views)))
         others = [view for i, view in enumerate(sample.views) if i != reference]
         own = sample.views[reference]
@@ -157,7 +158,7 @@ class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
         return [own, others[int(near[rng.integers(len(near))])]]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss over all views ("small"), or loss and release metrics over the reference views ("published")."""
+        """Losses of a batch: over all views ("small"), or over reference views, with release metrics ("published")."""
         arch, options, valid = self.network, self.options, batch["valid"]
         images = arch.prepare(batch["images"][valid])
         if self.small:

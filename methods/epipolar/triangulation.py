@@ -1,7 +1,7 @@
-"""The triangulation schemes of epipolar transformers (He et al., CVPR 2020, release code and its configurations).
+"""Triangulation schemes of epipolar transformers (He et al., CVPR 2020, release code and its configurations).
 
-All points are crop pixels, all cameras those of crops. Scores are the largest values of the heat maps. A view is
-confident of a joint if its score is above a threshold.
+All points are crop pixels, and all cameras are those of crops. Scores are the largest values of the heat maps. A view
+is confident of a joint if its score is above a threshold.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Correspondences(NamedTuple):
     """Points in one source view that correspond to each view's joints.
 
     Args:
-        source: (..., V) index of the source view, -1 without one.
-        points_px: (..., V, J, 2) in the source view.
+        source: (..., V) index of the source view; -1 if there is none.
+        points_px: (..., V, J, 2) crop pixels of the source view.
     """
 
     source: NDArray[np.intp]
@@ -60,27 +60,28 @@ def triangulate_released(
 ) -> Array:
     """Triangulate joints by one of the release's schemes.
 
-    The release draws 100 random pairs of views per joint and keeps the first best one. Here every pair is tried once (6
-    pairs with four views); among equally good pairs the one with the nearest rays wins. Results are those of the
-    release wherever they do not depend on its random draws.
+    The release draws 100 random pairs of views per joint and keeps the first best pair. This function tries every pair
+    once (6 pairs with four views). Among equally good pairs it chooses the pair with the nearest rays. Results equal
+    those of the release unless they depend on its random draws.
 
     Args:
         scheme: one of `Scheme`.
-        P: (..., V, 3, 4).
-        points_px: (..., V, J, 2), NaN where there is no view.
-        scores: (..., V, J).
-        correspondences: for the schemes "epipolar" and "epipolar_dlt".
+        P: (..., V, 3, 4) projection matrices of the crops.
+        points_px: (..., V, J, 2); NaN where a view is absent.
+        scores: (..., V, J) largest values of the heat maps.
+        correspondences: corresponding points for the schemes "epipolar" and "epipolar_dlt".
         confidence: score above which a view is confident; None: `CONFIDENCE` of the scheme.
-        inlier_mm: distance of the point from a view's ray up to which the view agrees; None: `INLIER_MM` of the scheme.
-        compat: return the world origin where the release does: "naive", "refine" and "epipolar" if several views are
-            confident and none agrees with the point of any pair; "naive" and "refine" if fewer than two are confident.
+        inlier_mm: maximum distance of the point from the ray of a view that agrees; None: `INLIER_MM` of the scheme.
+        compat: return the world origin where the release does. "naive", "refine" and "epipolar" do so if several views
+            are confident and none agrees with the point of any pair. "naive" and "refine" also do so if fewer than two
+            views are confident.
 
     Returns:
-        (..., J, 3) mm; NaN with fewer than two observations. Without ``compat`` a joint without agreeing views is the
-        point of the first pair of confident views.
+        (..., J, 3) world mm; NaN with fewer than two observations. Without ``compat``, a joint without agreeing views
+        is the point of the first pair of confident views.
 
     Raises:
-        ValueError: the scheme needs correspondences.
+        ValueError: the scheme needs ``correspondences``, but they are None.
     """
     confidence = CONFIDENCE[scheme] if confidence is None else confidence
     if scheme == "pymvg" or points_px.shape[-3] < 2:
@@ -114,16 +115,17 @@ def triangulate_released(
 def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float = CONFIDENCE["pymvg"]) -> Array:
     """Linear triangulation of each joint from its confident views.
 
-    If fewer than two views score above the threshold, it is lowered by 0.05 until two do or it is below -1.
+    If fewer than two views score above the threshold, the threshold is lowered in steps of 0.05 until two views do or
+    it is below -1.
 
     Args:
-        P: (..., V, 3, 4).
-        points_px: (..., V, J, 2), NaN where there is no view.
-        scores: (..., V, J).
-        confidence: the first threshold.
+        P: (..., V, 3, 4) projection matrices of the crops.
+        points_px: (..., V, J, 2); NaN where a view is absent.
+        scores: (..., V, J) largest values of the heat maps.
+        confidence: initial threshold.
 
     Returns:
-        (..., J, 3) mm; NaN where fewer than two views remain.
+        (..., J, 3) world mm; NaN where fewer than two views remain.
     """
     thresholds = [confidence]
     while thresholds[-1] >= _LOWEST:
@@ -139,14 +141,17 @@ def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float =
 def _agreeing(
     P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: float, least: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The largest set of confident views (..., V, J) that agree with the point of a pair, and if any agrees (..., J).
+    """Largest set of confident views that agree with the point of one pair of views.
 
     Args:
-        P: (..., V, 3, 4).
-        points_px: (..., V, J, 2).
+        P: (..., V, 3, 4) projection matrices of the crops.
+        points_px: (..., V, J, 2) crop pixels.
         sure: (..., V, J) whether the view is confident.
-        inlier_mm: distance of the point from a view's ray up to which the view agrees.
-        least: smaller sets are replaced by the pair itself.
+        inlier_mm: maximum distance of the point from the ray of a view that agrees.
+        least: minimum size of a set. Smaller sets are replaced by the pair itself.
+
+    Returns:
+        Mask of the set (..., V, J), and whether any view agrees (..., J).
     """
     views, joints = sure.shape[-2:]
     pair = np.stack(np.triu_indices(views, k=1), axis=1)  # (K, 2)

@@ -1,1 +1,1 @@
-"""Multi-view geometry that several methods share, batched over frames and joints, in float64."""
+"""Multi-view geometry for several methods, batched over frames and joints, in float64."""

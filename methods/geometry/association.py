@@ -1,4 +1,4 @@
-"""Association of detections across views: epipolar distances, clustered with at most one detection per view."""
+"""Association of detections across views by clustering with epipolar distances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CAP = 3.0
 
 
 def fundamental(P_a: Array, P_b: Array) -> Array:
-    """(..., 3, 3) F with ``x_b' F x_a = 0`` for projections of one point (Hartley and Zisserman, section 17.1).
+    """Fundamental matrices F (..., 3, 3) with ``x_b' F x_a = 0`` (Hartley and Zisserman, section 17.1).
 
     Args:
         P_a: (..., 3, 4) projection matrices of the first view.
@@ -34,11 +34,11 @@ def fundamental(P_a: Array, P_b: Array) -> Array:
 
 
 def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array:
-    """Distance, in pixels over both views, of two observations from a common point (Sampson's first-order distance).
+    """Sampson distance in pixels: the smallest shift of two observations, to first order, that makes them correspond.
 
     Args:
-        P_a: (..., 3, 4).
-        P_b: (..., 3, 4).
+        P_a: (..., 3, 4) projection matrices of the first view.
+        P_b: (..., 3, 4) projection matrices of the second view.
         a_px: (..., J, 2) undistorted pixels in the first view.
         b_px: (..., J, 2) undistorted pixels in the second view.
 
@@ -70,10 +70,11 @@ def associate(
         P: (V, 3, 4) projection matrices.
         points_px: V arrays (N_v, J, 2), undistorted pixels, NaN where a joint is not detected.
         confidence: V arrays (N_v, J), at least 0.
-        threshold_px: mean distance up to which detections are one person.
+        threshold_px: maximum mean distance of detections of one person.
 
     Returns:
-        (people, V) index of the person's detection in each view, -1 without one; people with the most views first.
+        (people, V) index of each person's detection in each view, -1 if there is none. People are sorted by number of
+        views, largest first.
 
     Example:
         >>> people = associate(P, [left_px, right_px], [left_confidence, right_confidence], threshold_px=15)

@@ -1,8 +1,8 @@
-"""Bundle adjustment of small rigs with known intrinsics, batched over rigs; the first camera is the reference.
+"""Bundle adjustment of small rigs with known intrinsics, batched over rigs, in the frame of the first camera.
 
-Conventions: rays are points (x / z, y / z) of a camera's own frame, ``X_view = R X + t``, the frame is the first
-camera's, lengths have the unit of the translations. An observation with weight 0 does not count, so rigs with different
-numbers of views and points share a batch.
+Conventions: rays are points (x / z, y / z) in a camera's frame, ``X_view = R X + t``, and lengths have the unit of the
+translations. An observation with weight 0 does not count, so rigs with different numbers of views and points can share
+a batch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Rig(NamedTuple):
     """Cameras and 3D points of B rigs.
 
     Args:
-        R: (B, V, 3, 3); the first is the identity.
-        t: (B, V, 3); the first is zero, and the second has length 1 unless the rig has no second view.
-        points: (B, N, 3) in the first camera's frame.
-        cost: (B,) mean robust cost of an observation, in squared robust scales.
-        sigma_px: (B,) standard deviation of an observation's coordinate, from the residuals.
+        R: (B, V, 3, 3) rotations; the first is the identity.
+        t: (B, V, 3) translations; the first is zero, and the second has length 1 unless the rig has no second view.
+        points: (B, N, 3) points in the first camera's frame.
+        cost: (B,) mean robust cost of an observation, divided by the squared scale of the loss.
+        sigma_px: (B,) standard deviation of a coordinate of an observation, estimated from the residuals.
         behind: (B,) weighted share of observations whose point is behind the camera.
     """
 
@@ -42,7 +42,7 @@ class Rig(NamedTuple):
 
 
 def first_frame(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Transform cameras (..., V, 3, 3), (..., V, 3) to the frame of the first, with the second at distance 1.
+    """Transform cameras (..., V, 3, 3), (..., V, 3) to the frame of the first, and scale the second to distance 1.
 
     A rig keeps its scale if it has one camera or if its first two cameras coincide.
     """
@@ -53,7 +53,7 @@ def first_frame(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def baseline(t: Tensor) -> Tensor:
-    """Distance (..., 1, 1) of the second camera from the first; 1 if it is 0 or if there is no second camera."""
+    """Distance (..., 1, 1) between the first two cameras; 1 if they coincide or there is only one camera."""
     if t.shape[-2] < 2:
         return torch.ones_like(t[..., :1, :1])
     length = torch.linalg.vector_norm(t[..., 1:2, :], dim=-1, keepdim=True)
@@ -61,13 +61,13 @@ def baseline(t: Tensor) -> Tensor:
 
 
 def triangulate(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
-    """Weighted linear triangulation (..., N, 3) of rays (..., V, N, 2); zero where fewer than two views see a point."""
+    """Weighted linear triangulation (..., N, 3) of rays (..., V, N, 2); 0 for a point with fewer than two views."""
     points = dlt(torch.cat([R, t[..., None]], dim=-1), rays, weights)
     return torch.nan_to_num(points)
 
 
 def triangulate_compiled(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
-    """`triangulate` without gradients, in compiled code."""
+    """Same as `triangulate` in compiled code, without gradients."""
     P = torch.cat([R, t[..., None]], dim=-1)
     return torch.from_numpy(np.nan_to_num(dlt(as_array(P), as_array(rays), as_array(weights)))).to(rays)
 
@@ -83,7 +83,7 @@ def residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tens
 
 
 def _robust(squared: Tensor, weights: Tensor, scale_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean Cauchy cost (B,) of an observation, and weights (B, V, N) of the least squares with the same gradient."""
+    """Mean Cauchy cost (B,) per observation, and the weights (B, V, N) of the least squares with the same gradient."""
     # rho(u) = log(1 + u) with u = r² / s², so that rho'(u) = 1 / (1 + u).
     u = squared / (scale_px[:, None, None] ** 2)
     total = weights.sum((1, 2)).clamp_min(1e-12)
@@ -91,7 +91,7 @@ def _robust(squared: Tensor, weights: Tensor, scale_px: Tensor) -> tuple[Tensor,
 
 
 def _scale_px(squared: Tensor, weights: Tensor) -> Tensor:
-    """(B,) robust scale: three standard deviations of an observation's coordinate, from the median residual.
+    """Scale (B,) of the robust loss: three standard deviations of a coordinate, from the median residual.
 
     The length of a 2D Gaussian error has a Rayleigh distribution, whose median is 1.1774 standard deviations.
     """
@@ -109,22 +109,23 @@ def adjust(
     steps: int,
     points: Tensor | None = None,
 ) -> Rig:
-    """Robust bundle adjustment: Levenberg-Marquardt over cameras and points with Cauchy's loss.
+    """Robust bundle adjustment: Levenberg-Marquardt over cameras and points with the Cauchy loss.
 
     The points are eliminated by the Schur complement. The scale of the loss is three standard deviations of the
-    residuals, from their median in each step. Every rig has its own damping, and a step that raises its cost is undone.
+    residuals, estimated from their median in each step. Every rig has a separate damping. A step that raises the cost
+    of a rig is undone.
 
     Args:
         R: (B, V, 3, 3) starting rotations.
         t: (B, V, 3) starting translations.
         rays: (B, V, N, 2) observations; finite where their weight is not 0.
-        weights: (B, V, N) at least 0.
-        focal_px: (B, V, N), focal length that turns the residual of each observation into pixels.
+        weights: (B, V, N), at least 0.
+        focal_px: (B, V, N) focal length that converts the residual of each observation to pixels.
         steps: maximum number of steps.
-        points: (B, N, 3) starting points; None: triangulated.
+        points: (B, N, 3) starting points; None: triangulate them from the starting cameras.
 
     Returns:
-        The rig; cameras without observations are unchanged.
+        The adjusted rig. Cameras without observations are unchanged.
 
     Example:
         >>> rig = adjust(R, t, rays, torch.ones(rays.shape[:3]), focal_px, steps=20)  # doctest: +SKIP
@@ -146,17 +147,17 @@ def adjust(
 
 
 def _copied(values: Tensor) -> Tensor:
-    """A contiguous copy that a compiled loop may change."""
+    """Contiguous copy, which a compiled loop may change."""
     return values.detach().to("cpu", torch.float64, copy=True, memory_format=torch.contiguous_format)
 
 
 def as_array(values: Tensor) -> Array:
-    """Convert a tensor to a contiguous float64 array, without a copy if it already is one."""
+    """Convert a tensor to a contiguous float64 array. A tensor that already is contiguous float64 is not copied."""
     return np.ascontiguousarray(values.detach().cpu().double().numpy())
 
 
 def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
-    """(B,) standard deviation of a coordinate of an observation with weight 1, from robust residuals."""
+    """Standard deviation (B,) of a coordinate of an observation with weight 1, estimated from robust residuals."""
     used = weights > 0
     cameras = used.any(2).sum(1)
     # Degrees of freedom: two per observation, less three per point and six per camera after the first, but for the
@@ -169,16 +170,16 @@ def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
 
 
 def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Tensor:
-    """Information (B, D, D), D = 6 (V - 1), of the cameras after the first, px^-2: Gauss-Newton, points eliminated.
+    """Information matrix (B, D, D), px^-2, of all cameras except the first, D = 6 (V - 1).
 
-    Coordinates of each camera: a left rotation vector, then its translation. The matrix is singular along the common
-    scale of all translations.
+    This is the Gauss-Newton matrix with points eliminated. Coordinates of each camera are a left rotation vector and
+    then the translation. The matrix is singular along the common scale of all translations.
 
     Args:
-        rig: linearisation point.
-        rays: (B, V, N, 2).
-        weights: (B, V, N), multiplied by the weights of the robust loss.
-        focal_px: (B, V, N).
+        rig: rig at which the residuals are linearised.
+        rays: (B, V, N, 2) observations.
+        weights: (B, V, N) weights of the observations. The function multiplies them by the weights of the robust loss.
+        focal_px: (B, V, N) focal lengths, see `adjust`.
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     degrees = 6 * (rig.R.shape[1] - 1)
@@ -189,7 +190,7 @@ def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Te
 
 
 def robust_weights(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (B, V, N) of the least squares with the minimum of the robust cost, and the loss scale (B,) in px."""
+    """Weights (B, V, N) of the least squares that has the same minimum as the robust cost, and its scale (B,) in px."""
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     squared, _ = residuals(rig.R, rig.t, rig.points, rays, focal_px)
     scale = _scale_px(squared, weights)

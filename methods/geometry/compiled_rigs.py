@@ -2,21 +2,21 @@
 # ^ numba infers the types of compiled functions; only `bundle`, `relative_pose` and the posterior call them.
 # ruff: noqa: PLR0912, PLR0915
 # ^ long loops: a call of a compiled function copies the headers of its arrays.
-"""Compiled loops over rigs: search of relative poses, bundle adjustment, and triangulation by many cameras.
+"""Compiled loops over rigs: search of relative poses, bundle adjustment, and triangulation by sampled cameras.
 
-Three entry points, each with its helpers above it: `search_pairs` (relative poses of pairs of views), `adjust_rigs` and
-`information_of_rigs` (bundle adjustment), `see_by_draws` (points and likelihoods of drawn cameras). Sums are written
-out term by term: so they are vectorised, and equal inputs give equal bytes.
+Entry points, each after its helper functions: `search_pairs` (relative poses of pairs of views), `adjust_rigs` and
+`information_of_rigs` (bundle adjustment), `see_by_draws` (points and likelihoods of sampled cameras). Sums are written
+out term by term, so that the compiler vectorises them and equal inputs give equal bytes.
 
-Conventions are those of `bundle`. Arrays are float64 and C-contiguous. Each rig and pair is solved by itself, so that
-its result does not depend on the rest of the batch. Of one rig:
+Conventions are those of `bundle`. Arrays are float64 and C-contiguous. Each rig and pair is solved separately, so that
+its result does not depend on the rest of the batch. Names for one rig:
 
 * ``R`` (V, 3, 3), ``t`` (V, 3), ``X`` (3, N) points, ``ray`` (V, 2, N).
-* ``w`` weights, ``f`` focal lengths and ``squared`` residuals, px², of all its observations (V N), view after view.
+* ``w`` weights, ``f`` focal lengths and ``squared`` residuals, px², of all its observations (V N), ordered by view.
 
-Of one pair of views: ``pair`` (6, N), the rays of both, weights and focal lengths.
+For one pair of views, ``pair`` (6, N) holds the rays of both views, the weights and the focal lengths.
 
-Updates of rotations are Cayley transforms: to second order those of rotation vectors, without sines.
+Rotations are updated by Cayley transforms, which equal updates by rotation vectors to second order and need no sines.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _kth(values, count, k):
-    """The k-th smallest of the first ``count`` values by Hoare's quickselect; reorders them."""
+    """Return the k-th smallest of the first ``count`` values by Hoare's quickselect, which reorders them."""
     low, high = 0, count - 1
     while low < high:
         pivot = values[(low + high) // 2]
@@ -79,7 +79,7 @@ def _kth(values, count, k):
 
 @_inner
 def _log(x):
-    """The logarithm of a normal positive number by arithmetic only, so that loops over it are vectorised.
+    """Logarithm of a normal positive number by arithmetic only, so that the compiler vectorises loops over it.
 
     x = 2^e m, with m in [0.71, 1.41): log x = e log 2 + 2 artanh((m - 1) / (m + 1)).
     """
@@ -95,7 +95,7 @@ def _log(x):
 
 @_inner
 def _squared_scale(squared, w, over_median, buffer):
-    """Squared robust scale by the lower median of the squared residuals that have a weight."""
+    """Squared robust scale, from the lower median of the squared residuals with weights above 0."""
     count = 0
     for n in range(len(w)):
         if w[n] > 0 and squared[n] == squared[n]:
@@ -107,7 +107,7 @@ def _squared_scale(squared, w, over_median, buffer):
 
 @_inner
 def _change_of_cost(before, after, w, scale, buffer):
-    """Change of the sum of Cauchy costs: sum w log((s + after) / (s + before)), s the squared scale."""
+    """Change of the total Cauchy cost: sum of w log((s + after) / (s + before)), with s the squared scale."""
     for n in range(len(w)):  # a loop of its own, because it is vectorised and the ordered sum below is not
         buffer[n] = _log((scale + after[n]) / (scale + before[n]))
     total = 0.0
@@ -118,7 +118,7 @@ def _change_of_cost(before, after, w, scale, buffer):
 
 @_inner
 def _turn(x, y, z, R, out):
-    """``out = turn R``, where the turn is the Cayley transform of the vector (x, y, z)."""
+    """Set ``out`` to C R, where C is the Cayley transform of the vector (x, y, z)."""
     s = 1 / (1 + (x * x + y * y + z * z) / 4)
     xx, yy, zz, xy, xz, yz = s * x * x / 2, s * y * y / 2, s * z * z / 2, s * x * y / 2, s * x * z / 2, s * y * z / 2
     x, y, z = s * x, s * y, s * z
@@ -131,9 +131,9 @@ def _turn(x, y, z, R, out):
 
 @_inner
 def _solve(A, b, size):
-    """Solve A x = b by Cholesky's factorization; whether A is positive definite.
+    """Solve A x = b by Cholesky factorization, and return whether A is positive definite.
 
-    x overwrites b, and the factor overwrites the lower triangle of A, with the inverse of its diagonal.
+    x overwrites b. The factor, with inverted diagonal, overwrites the lower triangle of A.
     """
     for i in range(size):
         for j in range(i):
@@ -161,9 +161,9 @@ def _solve(A, b, size):
 
 @_inner
 def _sampson(R, t, pair, squared):
-    """Squared Sampson distances (N), px²: (b' E a)² / (|E a|² + |E' b|²), norms over the first two entries.
+    """Fill ``squared`` (N,) with Sampson distances, px²: (b' E a)² / (|E a|² + |E' b|²).
 
-    E = [t]x R is the essential matrix; a and b are the rays of both views.
+    E = [t]x R is the essential matrix, a and b are the rays of both views, and norms are over the first two entries.
     """
     r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
     r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
@@ -182,11 +182,11 @@ def _sampson(R, t, pair, squared):
 
 @_inner
 def _sampson_system(R, t, tangent, pair, scale, H, g, rows):
-    """Normal equations (5, 5), (5,) of Sampson's distance by a left rotation vector and two tangents of t.
+    """Fill normal equations H (5, 5), g (5,) of the Sampson distance for a left rotation vector and two tangents of t.
 
-    The denominator of the distance and the Cauchy weight 1 / (1 + d² / s) are constant (iteratively reweighted).
-    With y = R a and k = b x t, the residual is e = b . (t x y) = y . k; its derivatives are y x k by the rotation and
-    y x b by the translation.
+    The denominator of the distance and the Cauchy weight 1 / (1 + d² / s) are treated as constant (iterative
+    reweighting). With y = R a and k = b x t, the residual is e = b . (t x y) = y . k. Its derivatives are y x k with
+    respect to the rotation and y x b with respect to the translation.
     """
     r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
     r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
@@ -242,11 +242,12 @@ def _sampson_system(R, t, tangent, pair, scale, H, g, rows):
 
 @_inner
 def _epipolar_translation(R, pair, t):
-    """The translation with the smallest epipolar errors for a rotation.
+    """Fill ``t`` with the translation that minimises the epipolar errors for a rotation.
 
     Each point gives m = R a x b with m . t = 0. The solution is the eigenvector of M = sum m m' / |m|² with the
-    smallest eigenvalue, which is the largest of the adjugate of M. Five squarings of the adjugate leave only that
-    eigenvector (its 32nd power); all columns are parallel to it, and the one with the largest diagonal is precise.
+    smallest eigenvalue. It is the eigenvector of the adjugate of M with the largest eigenvalue. Squaring the adjugate
+    five times leaves only this eigenvector. All columns are parallel to it; the one with the largest diagonal entry is
+    the most precise.
     """
     xx = xy = xz = yy = yz = zz = 0.0
     for n in range(pair.shape[1]):
@@ -289,7 +290,7 @@ def _epipolar_translation(R, pair, t):
 
 @_inner
 def _tangents(t, tangent):
-    """Two unit vectors orthogonal to t and to each other; built from its two larger components."""
+    """Fill ``tangent`` with two unit vectors orthogonal to t and to each other, built from t's two larger entries."""
     x, y, z = t[0], t[1], t[2]
     if abs(x) <= abs(y) and abs(x) <= abs(z):
         a, b, c = 0.0, z, -y
@@ -305,10 +306,10 @@ def _tangents(t, tangent):
 
 @_inner
 def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, rows, trial, buffer):
-    """Damped Gauss-Newton of one pose, in place, with its squared distances; returns their squared robust scale.
+    """Refine one pose and its squared distances in place by damped Gauss-Newton; return the squared robust scale.
 
-    A step is kept if it lowers the Cauchy cost at the current scale. Then the damping is divided by 5, else multiplied
-    by 6. The translation stays on the unit sphere.
+    A step that lowers the Cauchy cost at the current scale is kept, and the damping is divided by 5. Otherwise the
+    damping is multiplied by 6. The translation stays on the unit sphere.
     """
     damping = 1e-3
     scale = _squared_scale(squared, w, _OVER_MEDIAN_1D, buffer)
@@ -346,10 +347,11 @@ def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, row
 
 @_inner
 def _take_in_front(R, t, pair, new_R):
-    """Choose among the four poses with the same essential matrix; returns the share of points behind a view.
+    """Choose among the four poses with the same essential matrix, and return the share of points behind a view.
 
-    They are (R, t), (R, -t) and the same with R turned by pi about t, R' = (2 t t' - I) R. The chosen one has the
-    fewest points behind a view. Depths have the opposite signs of ``of_a`` and ``of_b``, see `relative_pose._depths`.
+    The poses are (R, t), (R, -t) and the same with R rotated by pi about t, R' = (2 t t' - I) R. The pose with the
+    fewest points behind a view is chosen. Depths have the opposite signs of ``of_a`` and ``of_b``, see
+    `relative_pose._depths`.
     """
     least, best, total = np.inf, 0, 1e-12
     for n in range(pair.shape[1]):
@@ -389,12 +391,12 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
     """Search the relative poses of P pairs of views from H rotations each.
 
     Args:
-        pairs: (P, 6, N).
+        pairs: (P, 6, N) rays of both views, weights and focal lengths.
         w: (P, N) weights, the same as in ``pairs``.
         R: (P, H, 3, 3) starting rotations; refined in place.
-        t: (P, H, 3) output, translations.
-        cost: (P, H) output, robust cost plus share of points behind a view; infinite for a dropped pose.
-        keep: number of poses that are refined further.
+        t: (P, H, 3) output: translations.
+        cost: (P, H) output: robust cost plus share of points behind a view; infinite for a dropped pose.
+        keep: number of poses per pair that are refined further; all others are dropped.
         steps: refinement steps of all poses.
         more_steps: further refinement steps of the kept poses.
     """
@@ -441,9 +443,9 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
 
 @_inner
 def _triangulate(R, t, ray, w, X):
-    """Weighted linear triangulation (3, N), without refinement; zero for points of fewer than two views.
+    """Fill X (3, N) by weighted linear triangulation without refinement; 0 for points with fewer than two views.
 
-    Normal equations of w (x r3 - r1) X = -w (x t3 - t1), likewise with y and r2, solved by cofactors.
+    Cofactors solve the normal equations of w (x r3 - r1) X = -w (x t3 - t1), and likewise with y and r2.
     """
     V, _, N = ray.shape
     for n in range(N):
@@ -483,7 +485,7 @@ def _triangulate(R, t, ray, w, X):
 
 @_inner
 def _squared_residuals(R, t, X, ray, f, squared):
-    """Squared reprojection errors (V N), px²."""
+    """Fill ``squared`` (V N,) with squared reprojection errors, px²."""
     V, _, N = ray.shape
     for v in range(V):
         r00, r01, r02, t0 = R[v, 0, 0], R[v, 0, 1], R[v, 0, 2], t[v, 0]
@@ -500,13 +502,14 @@ def _squared_residuals(R, t, X, ray, f, squared):
 
 @_inner
 def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_points):
-    """Normal equations of the adjustment with Cauchy's weights w f² / (1 + r² / s).
+    """Fill the normal equations of bundle adjustment with Cauchy weights w f² / (1 + r² / s).
 
-    With the projection x = (R X + t)_x / z, the derivatives are (r1 - x r3) / z by the point, (1, 0, -x) / z by the
-    translation, and p x (1, 0, -x) / z by a left rotation vector, p = R X; y likewise.
+    With the projection x = (R X + t)_x / z and p = R X, the derivatives of x are (r1 - x r3) / z with respect to the
+    point, (1, 0, -x) / z with respect to the translation, and p x (1, 0, -x) / z with respect to a left rotation
+    vector. Derivatives of y are analogous.
 
-    Fills cameras (V - 1, 6, 6) lower triangles, gradient (6 (V - 1)), cross (6 (V - 1), N, 3), and of_points (9, N):
-    symmetric 3x3 matrices and gradients. Cameras move by a left rotation vector and a translation.
+    Outputs: cameras (V - 1, 6, 6) as lower triangles, gradient (6 (V - 1)), cross (6 (V - 1), N, 3), and of_points
+    (9, N), symmetric 3x3 matrices and gradients. Camera coordinates are a left rotation vector and a translation.
     """
     V, _, N = ray.shape
     for i in range(9):
@@ -596,10 +599,10 @@ def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_poi
 
 @_inner
 def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
-    """Schur complement: the system of the cameras, lower triangle of matrix (D, D), right (D).
+    """Eliminate the points by the Schur complement: fill the lower triangle of ``matrix`` (D, D) and ``right`` (D,).
 
-    With blocks A of the cameras, C of the points, B between them: (A - B C^-1 B') dx = g_x - B C^-1 g_p. Every point's
-    C = L L' is 3x3. Afterwards of_points holds L, with inverse diagonals, and L^-1 g_p; cross holds B L^-T.
+    With blocks A of the cameras, C of the points and B between them: (A - B C^-1 B') dx = g_x - B C^-1 g_p. The block
+    C = L L' of a point is 3x3. On return, of_points holds L with inverted diagonal and L^-1 g_p, cross holds B L^-T.
     """
     D, N, _ = cross.shape
     # L of each point, damped by Marquardt's rule, with a floor for points that one view observes.
@@ -666,10 +669,10 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
 
 @_kept
 def adjust_rigs(R, t, X, ray, w, f, squared, steps):
-    """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals.
+    """Adjust B rigs (B, ...) in place by Levenberg-Marquardt, and fill ``squared`` (B, V N) with squared residuals.
 
-    Levenberg-Marquardt: a step that lowers the Cauchy cost is kept and divides the damping by 5; another multiplies it
-    by 6. It ends when a step gains less than `_CONVERGED` or the damping exceeds 1e6.
+    A step that lowers the Cauchy cost is kept, and the damping is divided by 5. Otherwise the damping is multiplied by
+    6. Iteration ends when a step gains less than `_CONVERGED` or the damping exceeds 1e6.
     """
     B, V, _, N = ray.shape
     D = 6 * (V - 1)
@@ -746,7 +749,7 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps):
 
 @_kept
 def information_of_rigs(R, t, X, ray, w, f, matrix):
-    """Fill ``matrix`` (B, D, D) with the information of the cameras after the first, points eliminated."""
+    """Fill ``matrix`` (B, D, D) with the information of all cameras except the first, with points eliminated."""
     B, V, _, N = ray.shape
     D = 6 * (V - 1)
     cameras, gradient, cross = np.empty((max(V - 1, 0), 6, 6)), np.empty(D), np.empty((D, N, 3))
@@ -761,10 +764,10 @@ def information_of_rigs(R, t, X, ray, w, f, matrix):
 
 @_kept
 def see_by_draws(R, t, ray, w, f, sigma, points, log_likelihood):
-    """Fill the points (B, M, 3, N) that M draws of the cameras of B rigs triangulate, and their log likelihoods (B, M).
+    """Triangulate points with M draws of the cameras of B rigs.
 
-    log likelihood = -9/2 sum w log(1 + r² / (9 sigma²)): Gaussian near 0, with Cauchy tails from three standard
-    deviations ``sigma`` (B,) on.
+    Fills ``points`` (B, M, 3, N) and ``log_likelihood`` (B, M) = -9/2 sum w log(1 + r² / (9 sigma²)). This likelihood
+    is Gaussian near 0 and has Cauchy tails beyond three standard deviations ``sigma`` (B,).
     """
     B, M, V = t.shape[:3]
     N = ray.shape[3]

@@ -2,7 +2,7 @@
 # ^ numba infers the types of compiled functions; nothing outside ``triangulation`` calls them.
 # ruff: noqa: PLR0915
 # ^ a long loop: a call of a compiled function copies the headers of its arrays.
-"""Compiled linear triangulation, one point after another; `triangulation.dlt` says what it computes.
+"""Compiled loops of linear triangulation, one point after another; see `triangulation.dlt`.
 
 All constants and functions are in this file, because numba renews its cache on disk only when this file changes.
 """
@@ -21,7 +21,7 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _check(P, rig, sound):
-    """Fill ``sound``: whether a camera's entries are finite and its last row is not zero."""
+    """Fill ``sound``, which is True for cameras with finite entries and a last row that is not zero."""
     for v in range(P.shape[1]):
         total = depth = 0.0
         for k in range(12):
@@ -33,7 +33,7 @@ def _check(P, rig, sound):
 
 @_inner
 def _invert(xx, xy, xz, yy, yz, zz, damp):
-    """The inverse of a symmetric matrix by cofactors, and its determinant with the bound of `triangulation.invert`."""
+    """Invert a symmetric matrix by cofactors; also return its determinant, bounded as in `triangulation.invert`."""
     c_xx = yy * zz - yz * yz
     c_xy = xz * yz - xy * zz
     c_xz = xy * yz - xz * yy
@@ -55,7 +55,7 @@ def _invert(xx, xy, xz, yy, yz, zz, damp):
 
 @_inner
 def _observe(P, rig, sound, points, weights, f, j, rows):
-    """Fill two rows of the linear system for each view that observes joint ``j`` of frame ``f``; their number."""
+    """Fill two rows of the linear system per view that observes joint ``j`` of frame ``f``; return their number."""
     largest = 1.0
     weighted = len(weights) > 0
     if weighted:
@@ -99,16 +99,16 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
     """Fill ``X`` and ``unsure`` of the points from ``start`` to ``stop``.
 
     Args:
-        P: (F or 1, V, 12).
-        points: (F, V, J, 2).
-        weights: (F, V, J); without frames: equal weights.
-        homogeneous: whether ``|A y|`` of unit ``y`` is minimised, by Rayleigh quotient iteration.
+        P: (F or 1, V, 12) projection matrices.
+        points: (F, V, J, 2) pixels.
+        weights: (F, V, J) weights; (0, V, J): equal weights.
+        homogeneous: minimise ``|A y|`` over unit ``y`` by Rayleigh quotient iteration.
         damp: share of the trace that is added to the diagonal of normal equations.
-        safe_ratio: of the quotient to the smallest eigenvalue's lower bound.
+        safe_ratio: ratio of the quotient to the smallest eigenvalue's lower bound up to which the result is sure.
         start: index of the first of the F x J points.
         stop: index after the last point.
-        X: (F x J, 3) output, all NaN at the start.
-        unsure: (F x J,) output, all false at the start: whether the iteration may miss the solution.
+        X: (F x J, 3) output; the caller fills it with NaN.
+        unsure: (F x J,) output, whether the iteration may have missed the solution; the caller fills it with False.
     """
     joints = points.shape[2]
     sound, rows = np.empty(points.shape[1], dtype=np.bool_), np.empty((2 * points.shape[1], 4))

@@ -17,7 +17,7 @@ _njit: Any = njit  # its stubs know fewer options than it has
 
 
 def inner(**options: Any) -> Decorator:
-    """Decorator of functions that are called only by compiled code. They compile in half the time."""
+    """Decorator for functions that only compiled code calls. This halves their compile time."""
     decorator: Decorator = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
     return decorator
 

@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs
 # ^ numba infers the types of compiled functions; nothing outside ``robust`` calls them.
-"""Compiled robust triangulation, one point after another; `robust.ransac` says what it computes.
+"""Compiled loops of robust triangulation, one point after another; see `robust.ransac`.
 
-A point's views are compacted first: the rows of ``cameras`` are those that observe it, 12 entries of P and the two
-pixels; ``normals`` has one row of normal equations per view (upper triangle of B'B, then B'b). The pairs of views are
-hypotheses. `_propose` computes `LANES` of them at once, one per SIMD lane.
+For each point, only the n views that observe it are stored. ``cameras`` has one row per view: 12 entries of P and two
+pixel coordinates. ``normals`` has one row of normal equations per view: the upper triangle of B'B, then B'b. Pairs of
+views are hypotheses. `_propose` computes `LANES` of them at once, one per SIMD lane.
 
 All constants and functions are in this file, because numba renews its cache on disk only when this file changes.
 """
@@ -39,7 +39,7 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _solve(xx, xy, xz, yy, yz, zz, bx, by, bz, damp):
-    """The solution of a symmetric system by cofactors, with what `triangulation.damp` adds and `invert` bounds."""
+    """Solve a symmetric system by cofactors, damped as in `triangulation.damp` and bounded as in `invert`."""
     trace = xx + yy + zz
     added = damp * trace if trace > 0.0 else 1.0
     xx += added
@@ -64,7 +64,7 @@ def _solve(xx, xy, xz, yy, yz, zz, bx, by, bz, damp):
 
 @_inner
 def _check(P, rig, sound):
-    """Fill ``sound``: whether a camera's entries are finite and its last row is not zero."""
+    """Fill ``sound``, which is True for cameras with finite entries and a last row that is not zero."""
     for v in range(P.shape[1]):
         total = depth = 0.0
         for k in range(12):
@@ -76,7 +76,7 @@ def _check(P, rig, sound):
 
 @_inner
 def _pair(n, pairs):
-    """Fill ``pairs`` with all of ``n`` views; their number."""
+    """Fill ``pairs`` with all pairs of ``n`` views; return their number."""
     count = 0
     for first in range(n):
         for second in range(first + 1, n):
@@ -88,7 +88,7 @@ def _pair(n, pairs):
 
 @_inner
 def _observe(P, rig, sound, points, f, j, rows, cameras, among, normals):
-    """Fill the rows of the views that observe joint ``j`` of frame ``f``; their number. ``among`` is which they are."""
+    """Fill one row per view that observes joint ``j`` of frame ``f``, and its index in ``among``; return the number."""
     n = 0
     for v in range(points.shape[1]):
         u, w = points[f, v, j, 0], points[f, v, j, 1]
@@ -111,7 +111,7 @@ def _observe(P, rig, sound, points, f, j, rows, cameras, among, normals):
 
 @_inner
 def _propose(normals, cameras, n, pairs, start, count, squared_px, damp, lanes):
-    """Fill ``lanes`` (9 x LANES) with the score, x, y and z of each of the pairs from ``start``; the last repeats."""
+    """Fill ``lanes`` (9 x LANES) with score, x, y, z of the pairs from ``start``; the last pair fills spare lanes."""
     for lane in range(LANES):
         h = min(start + lane, count - 1)
         first, second = pairs[h, 0], pairs[h, 1]
@@ -144,7 +144,7 @@ def _propose(normals, cameras, n, pairs, start, count, squared_px, damp, lanes):
 
 @_inner
 def _agree(cameras, n, x, y, z, squared_px, agrees):
-    """The score of a point and the number of views that agree with it; ``agrees`` is which."""
+    """Fill ``agrees`` with the views that agree with a point; return the point's score and their number."""
     score, count = 0.0, 0
     for i in range(n):
         depth = cameras[i, 8] * x + cameras[i, 9] * y + cameras[i, 10] * z + cameras[i, 11]
@@ -160,7 +160,7 @@ def _agree(cameras, n, x, y, z, squared_px, agrees):
 
 @_inner
 def _together(normals, n, agrees, damp, s):
-    """The linear solution of the views that agree; ``s`` holds the sum of their normal equations."""
+    """Triangulate linearly from the views that agree; ``s`` receives the sum of their normal equations."""
     for k in range(9):
         s[k] = 0.0
     for i in range(n):
@@ -172,7 +172,7 @@ def _together(normals, n, agrees, damp, s):
 
 @_inner
 def _search(normals, cameras, n, pairs, count, ends, squared_px, damp, lanes, agrees):
-    """Fill ``agrees`` with the consensus of the best pair; its score. ``ends``: as soon as it is certain."""
+    """Fill ``agrees`` with the consensus of the best pair; return its score. ``ends``: stop as soon as it is sure."""
     best, best_score, known = 0, -1.0, -1
     x = y = z = 0.0
     score = 0.0
@@ -199,7 +199,7 @@ def _search(normals, cameras, n, pairs, count, ends, squared_px, damp, lanes, ag
 
 @_inner
 def _evaluate(cameras, n, x, y, z, huber_px, state):
-    """The Huber cost of a point; ``state`` (n, 4): pixels, depth and the view's weight in the normal equations."""
+    """Huber cost of a point; fill ``state`` (n, 4) with pixels, depth and weight in the normal equations per view."""
     cost = 0.0
     for i in range(n):
         depth = cameras[i, 8] * x + cameras[i, 9] * y + cameras[i, 10] * z + cameras[i, 11]
@@ -227,7 +227,7 @@ def _evaluate(cameras, n, x, y, z, huber_px, state):
 
 @_inner
 def _linearise(cameras, n, state, system):
-    """Fill ``system`` (15,): the gradient, the Gauss-Newton matrix and what the linear part of the loss takes off."""
+    """Fill ``system`` (15,): gradient, Gauss-Newton matrix, and the reduction of it in the linear part of the loss."""
     for k in range(15):
         system[k] = 0.0
     for i in range(n):
@@ -268,7 +268,7 @@ def _linearise(cameras, n, state, system):
 
 @_inner
 def _refine(cameras, n, x, y, z, huber_px, steps, damp, state, trial, system):
-    """Levenberg–Marquardt on the Huber loss of the reprojection distances."""
+    """Refine a point by Levenberg–Marquardt on the Huber loss of the reprojection distances."""
     cost = _evaluate(cameras, n, x, y, z, huber_px, state)
     damping, better, s = 0.1, True, system
     for _ in range(steps):
@@ -294,7 +294,7 @@ def _refine(cameras, n, x, y, z, huber_px, steps, damp, state, trial, system):
 
 
 class Scratch(NamedTuple):
-    """Working memory of `triangulate` for one point: V views, of which M are drawn if there are many."""
+    """Working memory of `triangulate` for one point in V views. If there are many views, M of them are drawn."""
 
     sound: NDArray[np.bool_]  # (V,) cameras of the frame that can be used
     rows: Array  # (2, 4)
@@ -334,7 +334,7 @@ class Scratch(NamedTuple):
 
 @_inner
 def _search_many(cameras, normals, n, drawn, j, schedule, squared_px, damp, scratch):
-    """Fill ``scratch.agrees`` with a consensus of many views, from pairs of some of them."""
+    """Fill ``scratch.agrees`` with a consensus of many views, searched from pairs of drawn views."""
     most = len(scratch.chosen)
     for v in range(len(scratch.place)):
         scratch.place[v] = -1
@@ -365,19 +365,19 @@ def triangulate(P, points, drawn, schedule, threshold_px, huber_px, steps, damp,
     """Fill ``X`` and ``inliers`` of the points from ``start`` to ``stop``.
 
     Args:
-        P: (F or 1, V, 12).
-        points: (F, V, J, 2).
+        P: (F or 1, V, 12) projection matrices.
+        points: (F, V, J, 2) pixels.
         drawn: (V, J) order in which views are drawn if there are too many to try all pairs.
         schedule: (K, 2) pairs of drawn views, disjoint ones first.
-        threshold_px: reprojection distance up to which a view agrees.
-        huber_px: distance at which the loss turns linear.
+        threshold_px: maximum reprojection distance of a view that agrees.
+        huber_px: distance at which the loss changes from quadratic to linear.
         steps: number of refinement steps; 0: no refinement.
         damp: share of the trace that is added to the diagonal of normal equations.
         start: index of the first of the F x J points.
         stop: index after the last point.
-        X: (F x J, 3) output, all NaN at the start.
-        inliers: (F, V, J) output, all false at the start.
-        scratch: memory of the calling thread.
+        X: (F x J, 3) output; the caller fills it with NaN.
+        inliers: (F, V, J) output; the caller fills it with False.
+        scratch: working memory of the calling thread.
     """
     joints = points.shape[2]
     cameras, normals, agrees = scratch.cameras, scratch.normals, scratch.agrees

@@ -1,9 +1,8 @@
-"""Cameras of a rig from all of its 2D points at once, by factorization under scaled orthography.
+"""Cameras of a rig from all 2D points together, by factorization under scaled orthography.
 
-Uncertain points in a small part of the image hardly determine the relative pose of a pair of views. Without
-perspective, the matrix of all observations is the product of cameras and points, and the cameras have a closed form
-(Tomasi and Kanade, IJCV 1992; scaled orthography: Poelman and Kanade, PAMI 1997). The result is rough: a start for
-`bundle`.
+Noisy points in a small part of the image hardly determine the relative pose of a pair of views. Without perspective,
+the matrix of all observations is the product of cameras and points, and the cameras have a closed form (Tomasi and
+Kanade, IJCV 1992; scaled orthography: Poelman and Kanade, PAMI 1997). The result is a rough start for `bundle`.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ _SMALL = 1e-12
 
 
 def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Two rigs of cameras from 2D points only. Without perspective, a rig and its mirror image fit equally well.
+    """Estimate two rigs of cameras from 2D points only. Without perspective, a rig and its mirror image fit equally.
 
-    Each view is rotated so that its optical axis points at the mean direction of its points. A point counts only if all
-    views observe it.
+    Each view is rotated so that its optical axis points at the mean direction of its points. Only points that all views
+    observe are used.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
-        weights: (B, V, N), at least 0; a view without any is absent and has the pose R = I, t = 0.
+        weights: (B, V, N), at least 0. A view with only zeros is absent and gets the pose R = I, t = 0.
 
     Returns:
         R (B, 2, V, 3, 3) and t (B, 2, V, 3), up to a common rotation and scale. With fewer than three views or four
-        points they are not determined: finite and useless.
+        points the result is finite but arbitrary.
 
     Example:
         >>> R, t = factorize(torch.rand(8, 4, 17, 2), torch.ones(8, 4, 17))
@@ -71,7 +70,7 @@ def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ahead(middle: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) that turn directions (..., 3) with z above 0 to the axis z; of none, no turn."""
+    """Rotations (..., 3, 3) from directions (..., 3) with z above 0 to the z axis; identity for zero vectors."""
     x, y, z = middle.unbind(-1)
     length = torch.linalg.vector_norm(middle, dim=-1)
     q = torch.stack([length + z, y, -x, torch.zeros_like(z)], dim=-1)
@@ -80,7 +79,7 @@ def _ahead(middle: Tensor) -> Tensor:
 
 
 def _metric(cameras: Tensor) -> Tensor:
-    """(B, V, 2, 3) -> symmetric (B, 3, 3), in which the two rows of each camera are orthogonal and of one length."""
+    """Symmetric metric (B, 3, 3) in which the two rows of each camera (B, V, 2, 3) are orthogonal and equally long."""
     size = (cameras**2).sum((2, 3)).clamp_min(_SMALL)[..., None, None]
     x, y = cameras.unbind(2)
     equal = x[..., :, None] * x[..., None, :] - y[..., :, None] * y[..., None, :]
@@ -98,6 +97,6 @@ def _metric(cameras: Tensor) -> Tensor:
 
 
 def _root(metric: Tensor) -> Tensor:
-    """A (B, 3, 3) with A A^T the metric, made positive."""
+    """Square root A (B, 3, 3) of a metric made positive: A A^T is the metric."""
     values, vectors = torch.linalg.eigh(metric)
     return vectors * torch.maximum(values, _FLATTEST * values[..., -1:]).clamp_min(_SMALL).sqrt()[..., None, :]

@@ -1,4 +1,4 @@
-"""2D observations of people in several views as arrays: the input of triangulation."""
+"""Arrays of 2D observations of people in several views, the input of triangulation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """N people, each seen by up to V views.
+    """2D observations of N people in up to V views.
 
     Args:
-        points_px: (N, V, J, 2) with the lens undone; NaN where a joint is not observed.
+        points_px: (N, V, J, 2) undistorted pixels; NaN where a joint is not observed.
         confidence: (N, V, J), at least 0; undefined where a joint is not observed.
-        P: (N, V, 3, 4) projection matrices; zero where there is no view.
+        P: (N, V, 3, 4) projection matrices; zero where a view is absent.
         sample: (N,) index of the person's sample in its batch.
     """
 
@@ -33,7 +33,7 @@ class Observations:
     sample: NDArray[np.intp]
 
     def answers(self, joints_mm: Array, skeleton: Skeleton, count: int) -> list[Poses]:
-        """Group poses by sample.
+        """Group triangulated poses of the N people by sample.
 
         Args:
             joints_mm: (N, J, 3) world mm.
@@ -41,7 +41,7 @@ class Observations:
             count: number of samples in the batch.
 
         Returns:
-            One `Poses` per sample, in the world frame; the score of a person is its mean confidence.
+            One `Poses` per sample, in the world frame. The score of a person is the mean confidence of the joints.
         """
         seen = np.isfinite(self.points_px).all(axis=-1)
         total = np.where(seen, self.confidence, 0.0).sum(axis=(1, 2))
@@ -56,12 +56,12 @@ def has_detections(sample: Sample) -> bool:
 
 
 def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) -> Observations:
-    """Collect the 2D detections of people. Several detections per view are associated across views.
+    """Collect the 2D detections of samples. If a view has several detections, people are associated across views.
 
     Args:
         samples: samples with ``joints_px`` in every view.
         skeleton: skeleton of the detections.
-        threshold_px: see `associate`.
+        threshold_px: maximum mean epipolar distance of detections of one person, see `associate`.
 
     Raises:
         InputError: the detections have other joints than the skeleton.
@@ -100,7 +100,7 @@ def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) 
 
 
 def _detections(sample: Sample, skeleton: Skeleton) -> tuple[list[Array], list[Array]]:
-    """Per view: points (N, J, 2) with the lens undone, NaN where the confidence is 0, and confidences (N, J)."""
+    """Undistorted points (N, J, 2), NaN where the confidence is 0, and confidences (N, J), one array per view."""
     px, weights = [], []
     for view in sample.views:
         joints = np.asarray(view.joints_px, dtype=np.float64)
@@ -108,7 +108,7 @@ def _detections(sample: Sample, skeleton: Skeleton) -> tuple[list[Array], list[A
             raise InputError(
                 f"sample {sample.key}, view {view.name}: joints_px",
                 f"shape {joints.shape} is not (people, {len(skeleton)}, 2) as {skeleton.name} needs",
-                "answer in the skeleton of the detections",
+                "use the same skeleton for detections and predictions",
             )
         weight = np.ones(joints.shape[:2]) if view.confidence is None else np.nan_to_num(view.confidence)
         px.append(np.where((weight > 0)[..., None], view.camera.undistort(joints), np.nan))

@@ -1,4 +1,4 @@
-"""Cameras from 2D points only: relative poses of all pairs of views, and the rig estimated from them.
+"""Calibration from 2D points only: relative poses of all pairs of views, and the rig estimated from them.
 
 Everything is batched over rigs, pairs and hypotheses. Conventions are those of `bundle`.
 """
@@ -34,12 +34,12 @@ _DISTINCT_DEG = 15.0
 
 
 class Pairs(NamedTuple):
-    """Two hypotheses of each pair's relative pose, the better one first.
+    """Two hypotheses of the relative pose of each pair of views, the better one first.
 
     Args:
-        R: (..., 2, 3, 3), x_second = R x_first + t.
-        t: (..., 2, 3) of length 1.
-        cost: (..., 2) robust cost and share of points behind a camera.
+        R: (..., 2, 3, 3) rotations, x_second = R x_first + t.
+        t: (..., 2, 3) translations of length 1.
+        cost: (..., 2) robust cost plus share of points behind a camera.
     """
 
     R: Tensor
@@ -56,7 +56,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _depths(y: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Depths of the two views that solve ``depth_b b = depth_a y + t``, where y is the rotated ray of the first."""
+    """Depths (depth_a, depth_b) that solve ``depth_b b = depth_a y + t``, with y the rotated ray of the first view."""
     # Cross products with b and with y eliminate one depth each; both are then measured along the normal b × y.
     normal = torch.linalg.cross(b, y)
     squared = _dot(normal, normal).clamp_min(1e-15)
@@ -74,10 +74,10 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
         a: (B, N, 2) rays of the first view; finite where their weight is not 0.
         b: (B, N, 2) rays of the second view.
         weights: (B, N), at least 0.
-        focal_px: (B, N), focal length that turns distances into pixels.
+        focal_px: (B, N) focal length that converts distances to pixels.
 
     Returns:
-        Pairs with batch dimension B.
+        Two hypotheses per pair, with batch dimension B.
     """
     (count, steps), (keep, more_steps) = SEARCH
     pairs = torch.cat([a.mT, b.mT, weights[:, None], focal_px[:, None]], dim=1)
@@ -88,7 +88,7 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
 
 
 def _two_best(R: Tensor, t: Tensor, cost: Tensor) -> Pairs:
-    """The best pose of each pair and the best of those that differ from it in rotation or direction of translation."""
+    """Best pose of each pair, and the best pose with a different rotation or direction of translation."""
     first = cost.argmin(1, keepdim=True)
     best = torch.take_along_dim(R, first[..., None, None], 1)
     apart = angle_deg(R @ best.mT) > _DISTINCT_DEG
@@ -120,20 +120,20 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
 
     1. Relative poses of all pairs of views, two hypotheses each (`relative_poses`).
     2. Hypotheses of the rig. Each view in turn is the centre of a star: the poses of the other views are those of their
-       pairs with it. The scale of each translation follows from the median ratio of depths. The second poses of the
-       pairs give as many further stars. With three or more views, `factorize` adds two hypotheses.
-    3. Rounds of bundle adjustment (`ADJUST`). After each, hypotheses with a higher cost and duplicates are dropped. The
-       cost is the robust reprojection error and a penalty on points behind a camera.
+       pairs with this view. The scale of each translation follows from the median ratio of depths. The second poses of
+       the pairs give as many further stars. With three or more views, `factorize` adds two hypotheses.
+    3. Rounds of bundle adjustment (`ADJUST`). After each round, hypotheses with a higher cost and duplicates are
+       dropped. The cost is the robust reprojection error plus a penalty on points behind a camera.
     4. Bundle adjustment of the last hypothesis with all points.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
-        weights: (B, V, N), at least 0; 0 for a view that a rig lacks. No rig may lack the first two views.
-        focal_px: (B, V, N), focal length that turns the residual of each observation into pixels.
-        steps: steps of the last adjustment.
+        weights: (B, V, N), at least 0; 0 for an absent view. The first two views must be present.
+        focal_px: (B, V, N) focal length that converts the residual of each observation to pixels.
+        steps: number of steps of the last adjustment.
 
     Returns:
-        The rig, in the frame of the first view, with the second at distance 1.
+        The rig in the frame of the first view, with the second view at distance 1.
 
     Raises:
         ValueError: fewer than two views.
@@ -176,7 +176,7 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:
-    """Relative poses of all ordered pairs: (B, 2, V, V, 3, 3), from the view of the row to the view of the column."""
+    """Relative poses of all ordered pairs, R (B, 2, V, V, 3, 3) and t (B, 2, V, V, 3), from row view to column view."""
     table_R = torch.eye(3, dtype=R.dtype, device=R.device).repeat(len(R), 2, views, views, 1, 1)
     table_t = torch.zeros(*table_R.shape[:-1], dtype=R.dtype, device=R.device)
     R, t = R.transpose(1, 2), t.transpose(1, 2)  # (B, 2, pairs, ...)
@@ -186,7 +186,7 @@ def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> t
 
 
 def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Rigs (B, 2 V, V, ...) of the relative poses to each view: first hypotheses of the pairs, then second ones."""
+    """Star hypotheses (B, 2 V, V, ...): each view as centre, with the first and then the second poses of the pairs."""
     f = _homogeneous(rays)  # (B, V, N, 3)
     y = torch.einsum("bhcvij,bcnj->bhcvni", R, f)
     depth, _ = _depths(y, f[:, None, None].expand_as(y), t[..., None, :].expand_as(y))  # (B, 2, V, V, N)
@@ -201,15 +201,15 @@ def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor,
 
 
 def best_hypotheses(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, kept: int) -> Tensor:
-    """Indices of the best hypotheses, rig after rig, the best one first.
+    """Indices of the best hypotheses of each rig, ordered by rig and then from best to worst.
 
     Args:
         rig: M hypotheses of rigs.
-        of: (M,) rig of each hypothesis, ascending; every rig has at least one.
-        rays: (M, V, N, 2).
-        weights: (M, V, N).
-        focal_px: (M, V, N).
-        kept: maximum number of hypotheses of a rig.
+        of: (M,) index of each hypothesis's rig, ascending; every rig has at least one hypothesis.
+        rays: (M, V, N, 2) observations.
+        weights: (M, V, N) weights of the observations.
+        focal_px: (M, V, N) focal lengths, see `estimate`.
+        kept: maximum number of hypotheses per rig.
     """
     # One robust scale for all hypotheses of a rig, that of the best fit: with its own scale, a hypothesis with large
     # residuals would look good.

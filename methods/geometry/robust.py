@@ -1,4 +1,4 @@
-"""Robust triangulation: a consensus over all pairs of views, then a Huber refinement of the reprojection error.
+"""Robust triangulation: consensus over all pairs of views, then Huber refinement of the reprojection error.
 
 The RANSAC baseline of learnable triangulation (release code) draws ten pairs of views per joint, keeps the first
 largest consensus and refines it with a general optimiser, one joint at a time. `ransac` tries every pair for all joints
@@ -38,7 +38,7 @@ class Consensus:
 
     Args:
         points_mm: (..., J, 3) world mm; NaN where fewer than two views are usable.
-        inliers: (..., V, J) bool, the views each point was fitted to.
+        inliers: (..., V, J) bool, True for the views from which the point was triangulated.
     """
 
     points_mm: Array
@@ -48,24 +48,25 @@ class Consensus:
 def ransac(
     P: Array, points_px: Array, threshold_px: float = THRESHOLD_PX, *, refined: bool = True, seed: int = 0
 ) -> Consensus:
-    """Triangulate each joint from the views that agree best.
+    """Robust triangulation of each joint from the views that agree best.
 
-    Every pair of views proposes a point. Its score is ``sum max(0, 1 - (d / threshold)²)`` over the views that the
-    point lies in front of; d is the reprojection distance. The pair with the highest score and the views within the
-    threshold of its point are triangulated together.
+    Every pair of views proposes a point. Its score is ``sum max(0, 1 - (d / threshold)²)`` over the views with the
+    point in front of the camera; d is the reprojection distance. The pair with the highest score and the views within
+    the threshold of its point are triangulated together.
 
-    Above 12 usable views, pairs of 12 drawn per joint are tried, disjoint ones first, until the chance that every one
-    so far had a wrong view is below 1e-6, given the share of views that agree with the best. The views that agree with
-    the triangulation of that consensus replace it where they score higher.
+    With more than 12 usable views, 12 are drawn per joint and their pairs are tried, disjoint pairs first. The search
+    stops when the probability that every pair so far had a wrong view is below 1e-6, given the share of views that
+    agree with the best. The views that agree with the triangulation of this consensus replace it if their score is
+    higher.
 
-    Points are computed one by one in compiled code, in as many threads as torch has; the result does not depend on
-    their number. The first call after a change of the code compiles for seconds and caches the result on disk.
+    Compiled code computes the points in as many threads as torch has. The result does not depend on the number of
+    threads. The first call after a change of the code compiles for seconds and caches the result on disk.
 
     Args:
         P: (..., V, 3, 4) projection matrices.
         points_px: (..., V, J, 2) undistorted pixels, NaN where a view has no observation.
-        threshold_px: reprojection distance at which a view stops agreeing.
-        refined: minimise the Huber loss of the reprojection distances of the consensus.
+        threshold_px: maximum reprojection distance of a view that agrees.
+        refined: whether to refine each point by minimising the Huber loss of the consensus's reprojection distances.
         seed: seed of the draw from more than 12 views. The result is a pure function of the arguments.
 
     Example:
@@ -100,7 +101,7 @@ def ransac(
 
 
 def _disjoint_first(count: int) -> NDArray[np.int64]:
-    """(K, 2) all pairs of an even number of views in round-robin order: the pairs of a round are disjoint."""
+    """All pairs (K, 2) of an even number of views in round-robin order, so that pairs of a round are disjoint."""
     rest = np.arange(1, count)
     rounds = []
     for _ in range(count - 1):
@@ -122,21 +123,21 @@ def ransac_published(
     threshold_px: float = THRESHOLD_PX,
     refined: bool = True,
 ) -> Consensus:
-    """The RANSAC of learnable triangulation's release code, draw by draw.
+    """Triangulate with the RANSAC of learnable triangulation's release code, draw by draw.
 
-    Ten draws of two views from the sorted list of those that observe the joint, frames before joints. The drawn pair
-    belongs to the consensus whatever its error. Half the reprojection distance is compared with half the threshold. The
-    first of equally large sets wins, however badly it fits. The refinement has one half distance per view as residual
-    and a numeric Jacobian.
+    For each frame and joint, the release draws ten pairs from the sorted list of views that observe the joint. A drawn
+    pair belongs to the consensus whatever its error is. Half of the reprojection distance is compared with half of the
+    threshold. The first of equally large sets wins, even if another fits better. The refinement uses half of the
+    distance per view as residual, and a numeric Jacobian.
 
     Args:
         P: (..., V, 3, 4) projection matrices. The rows are formed in the inputs' precision (the release code's is
             float32).
         points_px: (..., V, J, 2), NaN where a view has no observation.
-        rng: source of the draws; its state advances.
-        draws: pairs of views per joint.
-        threshold_px: threshold of the full reprojection distance.
-        refined: whether scipy refines the consensus.
+        rng: random generator of the draws. Its state advances.
+        draws: number of drawn pairs of views per joint.
+        threshold_px: threshold of the (full) reprojection distance.
+        refined: whether to refine the point with scipy.
     """
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
     views, joints = points_px.shape[-3:-1]

@@ -12,14 +12,14 @@ _PHI, _PSI = 2.0**0.5, 1.533751168755204288118041
 
 
 def cross_matrix(v: Tensor) -> Tensor:
-    """Cross-product matrix of vectors v (..., 3): (..., 3, 3), which multiplies x to v × x."""
+    """Cross-product matrices M (..., 3, 3) of vectors v (..., 3): M x = v × x."""
     x, y, z = v.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
 def rotation_exp(w: Tensor) -> Tensor:
-    """Rotation vectors (..., 3) in radians -> matrices (..., 3, 3); Rodrigues' formula.
+    """Convert rotation vectors (..., 3), radians, to matrices (..., 3, 3) by Rodrigues' formula.
 
     Example:
         >>> rotation_exp(torch.tensor([0.0, 0.0, torch.pi / 2])).round().tolist()
@@ -36,7 +36,7 @@ def rotation_exp(w: Tensor) -> Tensor:
 
 
 def rotation_log(R: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) -> rotation vectors (..., 3) in radians, of angles up to pi."""
+    """Convert matrices (..., 3, 3) to rotation vectors (..., 3), radians, with angles up to pi."""
     # Half the angle is atan2(|(x, y, z)|, w): precise near 0 and near pi, where arccos of the trace is not.
     q = quaternion_of_matrix(R)
     q = torch.where(q[..., :1] < 0, -q, q)
@@ -46,7 +46,7 @@ def rotation_log(R: Tensor) -> Tensor:
 
 
 def matrix_of_quaternion(q: Tensor) -> Tensor:
-    """Unit quaternions (..., 4) -> matrices (..., 3, 3); q and -q are the same rotation."""
+    """Convert unit quaternions (..., 4) to matrices (..., 3, 3); q and -q are the same rotation."""
     w, x, y, z = q.unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z),
@@ -63,7 +63,7 @@ def matrix_of_quaternion(q: Tensor) -> Tensor:
 
 
 def quaternion_products(R: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) -> four times the products (..., 4, 4) of the quaternion's components; affine in R."""
+    """Four times the products q q^T (..., 4, 4) of the quaternions of matrices (..., 3, 3), an affine function of R."""
     xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
     return torch.stack(
         [
@@ -109,13 +109,13 @@ def quaternion_products(R: Tensor) -> Tensor:
 
 
 def rodrigues_of_matrix(R: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) -> Rodrigues vectors (..., 3), 2 tan(angle / 2) times the axis; infinite at half a turn."""
+    """Convert matrices (..., 3, 3) to Rodrigues vectors (..., 3): 2 tan(angle / 2) times the axis, infinite at pi."""
     sines = torch.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1)
     return 2 * sines / (1 + R.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True))
 
 
 def quaternion_of_matrix(R: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) -> unit quaternions (..., 4) whose component of the largest magnitude is positive."""
+    """Convert matrices (..., 3, 3) to unit quaternions (..., 4) whose component of largest magnitude is positive."""
     # Each row is q times one of its components, and the row of the largest component is precise.
     outer = quaternion_products(R)
     largest = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
@@ -129,9 +129,9 @@ def angle_deg(R: Tensor) -> Tensor:
 
 
 def spread_rotations(count: int) -> Tensor:
-    """``count`` rotations (count, 3, 3) float64, evenly spread over all of SO(3).
+    """Rotations (count, 3, 3) float64 that are evenly spread over SO(3).
 
-    Super-Fibonacci spirals (Alexa, CVPR 2022, section 3).
+    They lie on super-Fibonacci spirals (Alexa, CVPR 2022, section 3).
 
     Example:
         >>> spread_rotations(24).shape

@@ -38,21 +38,23 @@ def without_swaps(
     flip_order: Sequence[int],
     threshold_px: float,
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Triangulate people after swapping left and right back in the views where all views then agree better.
+    """Triangulate people after correcting views with swapped sides, where this lowers the disagreement of the views.
 
-    The disagreement of a person is ``sum min(d / threshold, 1)²`` over views and joints, d the reprojection distance.
-    Up to `EXHAUSTIVE_VIEWS` views every set of at most half of them is tried; a pose with swapped sides in all views
-    agrees equally well. With more views, rounds of descent swap all views that then fit the current pose better.
+    The disagreement of a person is ``sum min(d / threshold, 1)²`` over views and joints; d is the reprojection
+    distance. With up to `EXHAUSTIVE_VIEWS` views, every set of at most half of the views is tried. Larger sets are not
+    needed, because a pose with swapped sides in all views agrees equally well. With more views, each round swaps all
+    views that then fit the current pose better.
 
     Args:
-        triangulate: P (n, V, 3, 4) and points (n, V, J, 2) to points (n, J, 3), robust to single outliers.
+        triangulate: function of P (n, V, 3, 4) and points (n, V, J, 2) that returns points (n, J, 3) and is robust to
+            single outliers.
         P: (N, V, 3, 4) projection matrices.
         points_px: (N, V, J, 2) undistorted pixels, NaN where a view has no observation.
         flip_order: index of each joint's mirror image.
         threshold_px: distance at which a joint's disagreement reaches its maximum.
 
     Returns:
-        Points (N, J, 3), world mm, and (N, V) whether each view was swapped back.
+        Points (N, J, 3), world mm, and (N, V) bool, whether each view was swapped back.
 
     Example:
         >>> swapped_px = points_px.copy()
@@ -97,20 +99,20 @@ def swap_back(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Swap left and right back in views that contradict the others.
 
-    Greedy: each round swaps the view that lowers the residuals of the triangulated joints most. The swaps of a person
-    are kept only if the residuals fall below `_LEFT`. Swapping all views leaves the residuals unchanged, so the views
-    with the larger weights decide which side is left.
+    The search is greedy: each round swaps the view that lowers the residuals of the triangulated joints most. The swaps
+    of a person are kept only if the residuals fall below `_LEFT`. Swapping all views does not change the residuals, so
+    the views with the larger weights decide which side is left.
 
     Args:
-        R: (B, V, 3, 3) cameras of each person.
-        t: (B, V, 3).
-        rays: (B, V, J, 2) joints; finite where their weight is not 0.
+        R: (B, V, 3, 3) rotations of the cameras of B people.
+        t: (B, V, 3) translations of the cameras.
+        rays: (B, V, J, 2) joints as (x / z, y / z); finite where their weight is not 0.
         weights: (B, V, J), at least 0; 0 where a view is absent.
-        focal_px: (B, V, J), focal length that turns a residual into pixels.
+        focal_px: (B, V, J) focal length that converts a residual to pixels.
         flip_order: index of each joint's mirror image (`Skeleton.flip_order`).
 
     Returns:
-        rays, weights, and (B, V) bool, whether each view was swapped back.
+        Corrected rays and weights, and (B, V) bool, whether each view was swapped back.
 
     Example:
         >>> rays, weights, swapped = swap_back(R, t, rays, weights, focal_px, HUMAN36M.flip_order)  # doctest: +SKIP
@@ -126,7 +128,7 @@ def swap_back(
         )
 
     def error(swapped: Tensor) -> Tensor:
-        """(B, C) mean squared residual for C choices (B, C, V)."""
+        """Mean squared residual (B, C) of C choices of swapped views (B, C, V)."""
         choices = swapped.shape[1]
         of_choice = [value.repeat_interleave(choices, 0) for value in (R, t, focal_px)]
         seen, w = (value.flatten(0, 1) for value in seen_as(swapped))
@@ -153,12 +155,12 @@ def swap_back(
 
 
 def _sets(views: int) -> list[tuple[int, ...]]:
-    """Sets of one view to half of them; of two halves that are each other's rest the one without the first view."""
+    """All sets of 1 to V / 2 views. Of two complementary halves, only the one without the first view is listed."""
     sets = [chosen for size in range(1, views // 2 + 1) for chosen in combinations(range(views), size)]
     return [chosen for chosen in sets if 2 * len(chosen) < views or 0 not in chosen]
 
 
 def _misfit(P: Array, X: Array, points_px: Array, threshold_px: float) -> Array:
-    """(N, V) sum over joints of min(d / threshold, 1)²; a joint that is not observed fits."""
+    """Sum (N, V) over joints of min(d / threshold, 1)²; 0 for joints that are not observed."""
     distance = np.nan_to_num(reprojection_error(P, X, points_px), nan=0.0) / threshold_px
     return np.asarray((np.minimum(distance, 1.0) ** 2).sum(axis=-1))

@@ -1,7 +1,7 @@
 """Linear triangulation and reprojection, batched over frames, joints and views, in float64.
 
-Conventions: ``P = K [R|t]`` maps world millimetres to pixels of an undistorted pinhole; leading dimensions broadcast.
-A view is left out of a joint where its weight is 0 or its point or weight is NaN.
+Conventions: ``P = K [R|t]`` maps world millimetres to undistorted pixels, and leading dimensions broadcast. A view is
+not used for a joint if its weight is 0 or its point or weight is NaN.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def dlt(P: Array, points_px: Array, weights: Array | None = None, *, homogeneous
 def dlt(
     P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None, *, homogeneous: bool = False
 ) -> Tensor | Array:
-    """Weighted linear triangulation: the point with the smallest residual of two equations per view.
+    """Weighted linear triangulation (direct linear transform, DLT) of joints from two or more views.
 
     The rows of ``A = [B|b]`` are ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` per view; neither rows nor columns are
     normalised. The result minimises ``|B X + b|`` over points ``X`` and depends neither on the origin nor on the axes
@@ -45,10 +45,10 @@ def dlt(
 
     ``homogeneous=True`` is the published system (learnable triangulation, section 3.1, release code): it minimises
     ``|A y|`` over unit ``y`` and returns ``y[:3] / y[3]``. The unit norm favours points far from the world origin. In
-    millimetres this does no harm a metre away from the origin, but at the origin a pixel of noise can become
-    decimetres. ``A`` is not decomposed: ``(B'B - l I) X = -B'b`` is solved for the smallest eigenvalue ``l`` of ``A'A``
-    by Rayleigh quotient iteration. Residuals are computed from ``A`` itself, so that the squared condition number of
-    ``B'B`` costs no precision.
+    millimetres the effect is negligible a metre away from the origin, but at the origin a pixel of noise can become
+    decimetres. Instead of a decomposition of ``A``, Rayleigh quotient iteration solves ``(B'B - l I) X = -B'b`` for the
+    smallest eigenvalue ``l`` of ``A'A``. Residuals are computed from ``A`` itself, so that the squared condition number
+    of ``B'B`` costs no precision.
 
     Gradients with respect to ``points_px``, ``weights`` and ``P`` are those of the implicit function at the solution.
     They stay finite for parallel rays, equal cameras and equal smallest singular values. There are no second-order
@@ -56,16 +56,19 @@ def dlt(
 
     Args:
         P: (..., V, 3, 4) projection matrices.
-        points_px: (..., V, J, 2) pixels.
-        weights: (..., V, J), any scale, at least 0; None weighs all views alike.
-        homogeneous: the published system, which published weights were trained with.
+        points_px: (..., V, J, 2) undistorted pixels.
+        weights: (..., V, J), at least 0, of any scale; None: equal weights.
+        homogeneous: solve the published system, with which published weights were trained.
 
     Returns:
-        (..., J, 3) float64 world mm, a tensor or an array as the input is. NaN where fewer than two views are usable.
-        Where rays are parallel within rounding, a finite point on them near the foot of the world origin.
+        (..., J, 3) float64 world mm, a tensor or an array like the input. NaN where fewer than two views are usable.
+        For rays that are parallel within rounding, a finite point on the rays near the foot of the perpendicular from
+        the world origin.
 
     Raises:
-        ValueError: the shapes of the arguments do not match. Example:
+        ValueError: the shapes of the arguments do not match.
+
+    Example:
         >>> P = np.stack([camera.P for camera in cameras])
         >>> joints_mm = dlt(P, np.stack([camera.project(pose_mm) for camera in cameras]))
     """
@@ -116,7 +119,7 @@ def _compiled_dlt(P: Array, points_px: Array, weights: Array | None, homogeneous
 
 
 def owned(array: Array, shape: tuple[int, ...]) -> Array:
-    """Broadcast to a shape, contiguous and writable: numba would compile again for any other kind of array."""
+    """Broadcast an array and make it contiguous and writable, because numba compiles again for any other layout."""
     if array.shape != shape:
         array = np.broadcast_to(array, shape)
     flags = array.flags
@@ -124,13 +127,13 @@ def owned(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def in_threads(fill: Callable[[int, int], None], points: int, work: int, per_thread: int) -> None:
-    """Call ``fill`` for ranges of points, in up to as many threads as torch has.
+    """Call ``fill`` for ranges of points in parallel, in at most as many threads as torch has.
 
     Args:
-        fill: function of the first point and the end of a range.
-        points: number of points.
-        work: number of observations of all points.
-        per_thread: observations below which another thread costs more than it saves.
+        fill: function of the indices ``start`` and ``stop`` of a range.
+        points: total number of points.
+        work: total number of observations.
+        per_thread: number of observations that justify another thread.
     """
     threads = 1 if work < 2 * per_thread else min(torch.get_num_threads(), work // per_thread, points)
     if threads < 2:
@@ -175,15 +178,15 @@ def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool
 
 
 def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The rows of the linear system and the views that are part of it; batch and joints come last.
+    """Rows of the linear system of `dlt`, and a mask of the usable views.
 
     Args:
-        P: (..., V, 3, 4).
-        points_px: (..., V, J, 2).
-        weights: (..., V, J) or None.
+        P: (..., V, 3, 4) projection matrices.
+        points_px: (..., V, J, 2) undistorted pixels.
+        weights: (..., V, J), at least 0; None: equal weights.
 
     Returns:
-        rows (4, 2V, ..., J) float64, zeros for unusable views, divided by the largest weight of the joint; usable
+        Rows (4, 2V, ..., J) float64, divided by the largest weight of the joint, zeros for unusable views; and usable
         (V, ..., J) bool.
 
     Raises:
@@ -215,12 +218,12 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """(3, 3, ...) times (3, ...)."""
+    """Product of matrices (3, 3, ...) and vectors (3, ...)."""
     return (matrix * vector).sum(1)
 
 
 def _quotient(residual: Tensor, X: Tensor) -> Tensor:
-    """The Rayleigh quotient ``|B X + b|² / (1 + |X|²)``."""
+    """Rayleigh quotient ``|B X + b|² / (1 + |X|²)``."""
     return (residual * residual).sum(0) / (1 + (X * X).sum(0))
 
 
@@ -244,16 +247,16 @@ def damp(S: Tensor) -> Tensor:
 
 
 def _least_squares(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """X (3, ...) with the smallest ``|B X + b|``, and the inverse of B'B (3, 3, ...)."""
+    """Minimise ``|B X + b|``: X (3, ...), and the inverse of B'B (3, 3, ...)."""
     normal = (rows[:3, None] * rows).sum(2)  # (3, 4, ...)
     inverse, _ = invert(damp(normal[:, :3]))
     return -_apply(inverse, normal[:, 3]), inverse
 
 
 def _smallest_quotient(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """X (3, ...) with the smallest Rayleigh quotient, and the inverse Hessian (3, 3, ...) at X.
+    """Minimise the Rayleigh quotient: X (3, ...), and the inverse Hessian (3, 3, ...) at X.
 
-    After one step X is exact within rounding but the inverse only within 1e-4: gradients need two steps.
+    After one step X is exact within rounding, but the inverse only within 1e-4, so gradients need two steps.
     """
     B, b = rows[:3], rows[3]
     normal = (B[:, None] * rows).sum(2)  # (3, 4, ...)
@@ -285,15 +288,15 @@ def _smallest_quotient(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def project(P: Tensor, points_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """World points in every view.
+    """Project world points to every view.
 
     Args:
-        P: (..., V, 3, 4).
+        P: (..., V, 3, 4) projection matrices.
         points_mm: (..., J, 3) world mm.
 
     Returns:
-        pixels (..., V, J, 2), NaN where the homogeneous scale is 0; depth (..., V, J), positive in front of the camera
-        (mm along the optical axis if the last row of P is that of ``[R|t]``).
+        Pixels (..., V, J, 2), NaN where the homogeneous scale is 0; and depths (..., V, J), positive in front of the
+        camera (mm along the optical axis if P and ``[R|t]`` have the same last row).
     """
     x = torch.einsum("...vrc,...jc->...vjr", P[..., :3], points_mm) + P[..., None, :, 3]
     depth = x[..., 2]
@@ -305,10 +308,10 @@ def reprojection_error(P: Tensor, points_mm: Tensor, points_px: Tensor) -> Tenso
 @overload
 def reprojection_error(P: Array, points_mm: Array, points_px: Array) -> Array: ...
 def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: Tensor | Array) -> Tensor | Array:
-    """Distance in pixels between observations and projections: the full distance (the release code has half of it).
+    """Distance in pixels between observations and projections. The release code of learnable triangulation halves it.
 
     Args:
-        P: (..., V, 3, 4).
+        P: (..., V, 3, 4) projection matrices.
         points_mm: (..., J, 3) world mm.
         points_px: (..., V, J, 2) observations.
 
@@ -332,7 +335,7 @@ def ray_distance(P: Array, points_mm: Array, points_px: Array) -> Array:
     """Distance in mm between points and the lines of sight of observations.
 
     Args:
-        P: (..., V, 3, 4).
+        P: (..., V, 3, 4) projection matrices.
         points_mm: (..., J, 3) world mm.
         points_px: (..., V, J, 2) observations.
 

@@ -1,1 +1,1 @@
-"""Lifting one view to a root-relative pose: the monocular networks of epipolar transformers' release."""
+"""Monocular lifting to a root-relative pose, with the networks of epipolar transformers' release."""

@@ -16,15 +16,15 @@ from poseboard.datasets.camera import Array
 
 
 def canonicalise(joints: Array, axis: int, plane: int) -> tuple[Array, Array]:
-    """Root-relative poses in their canonical frame, which two joints define.
+    """Transform root-relative poses to their canonical frame, which two joints define.
 
-    Zimmermann and Brox (ICCV 2017), section 4.3, for hands: the base of the middle finger is on the -y axis, the base
-    of the little finger in the plane z = 0 with x > 0.
+    Zimmermann and Brox (ICCV 2017), section 4.3, define it for hands: the base of the middle finger is on the -y axis,
+    and the base of the little finger is in the plane z = 0 with x > 0.
 
     Args:
-        joints: (..., J, 3) relative to the root, any unit.
+        joints: (..., J, 3) relative to the root, in any unit.
         axis: index of the joint on the -y axis.
-        plane: index of the joint in z = 0 with x > 0.
+        plane: index of the joint in the plane z = 0 with x > 0.
 
     Returns:
         Canonical poses (..., J, 3), and R (..., 3, 3) with ``joints == canonical @ R``. Both are NaN where one of the
@@ -48,17 +48,17 @@ def _unit(vectors: Array) -> Array:
 
 
 def median_of_views(poses: Array, R: Array) -> tuple[Array, Array]:
-    """Root-relative poses of several cameras, rotated to the world's axes, and their median per coordinate.
+    """Median over views of root-relative poses, after rotation to the world's axes.
 
-    Epipolar transformers, release code of the lifting networks (``MULTIVIEW_MEDIUM``): ``pose @ inv(R).T``, where
-    ``x_cam = R @ x_world``, then the median.
+    This is ``MULTIVIEW_MEDIUM`` of the release code of epipolar transformers: ``pose @ inv(R).T``, where
+    ``x_cam = R @ x_world``, and then the median per coordinate.
 
     Args:
-        poses: (..., V, J, 3), each in the frame of its camera; NaN where there is no view.
+        poses: (..., V, J, 3) poses in camera frames; NaN where a view is absent.
         R: (..., V, 3, 3) rotations of the cameras.
 
     Returns:
-        Rotated poses (..., V, J, 3), and the median (..., J, 3) over the views; NaN without a view.
+        Rotated poses (..., V, J, 3), and the median (..., J, 3) over the views; NaN if all views are absent.
     """
     rotated = poses @ np.swapaxes(np.linalg.inv(R), -1, -2)
     seen = np.isfinite(rotated).all(axis=(-2, -1)).any(axis=-1)
@@ -68,17 +68,17 @@ def median_of_views(poses: Array, R: Array) -> tuple[Array, Array]:
 
 
 def ray_rotation(K: Array, point_px: Sequence[float]) -> Array:
-    """The smallest rotation that turns a camera's optical axis to the ray through a pixel: ``x_turned = R @ x_cam``.
+    """Smallest rotation of a camera that points its optical axis at a pixel: ``x_turned = R @ x_cam``.
 
-    A crop centred at that pixel looks as if it were at the principal point of the turned camera. Poses of crops are
-    therefore lifted in the frame of the turned camera.
+    A crop centred at this pixel looks like a crop at the principal point of the rotated camera. Poses of crops are
+    therefore lifted in the frame of the rotated camera.
 
     Args:
         K: (3, 3) intrinsics.
         point_px: (x, y) in the image of ``K``.
 
     Returns:
-        R (3, 3).
+        Rotation R (3, 3).
 
     Example:
         >>> ray_rotation(np.diag([1000.0, 1000, 1]), (0.0, 0.0)).tolist()
@@ -91,10 +91,10 @@ def ray_rotation(K: Array, point_px: Sequence[float]) -> Array:
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
-    """Rodrigues' formula: rotation vectors (..., 3), whose length is the angle -> matrices (..., 3, 3).
+    """Convert rotation vectors (..., 3), radians, to matrices (..., 3, 3) by Rodrigues' formula.
 
-    The angle is sqrt(|v|^2 + 1e-8), as in the release code, so that there is a gradient at zero. The matrix of the zero
-    vector is the identity to 1e-8.
+    The angle is sqrt(|v|^2 + 1e-8), as in the release code, so that the gradient at zero exists. The matrix of the zero
+    vector is the identity within 1e-8.
     """
     angle = (axis_angle.square().sum(dim=-1, keepdim=True) + 1e-8).sqrt()
     x, y, z = (axis_angle / angle).unbind(dim=-1)

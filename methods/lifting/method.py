@@ -1,4 +1,4 @@
-"""Monocular lifting of the release of epipolar transformers (He et al., CVPR 2020)."""
+"""Monocular lifting with the networks of epipolar transformers' release (He et al., CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
 
 
 class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
-    """The root-relative pose of one person or hand from the crop of one view, in the camera's frame.
+    """Root-relative pose of one person or hand in the camera frame (mm), from the crop of one view.
 
-    With ``views: median`` the median over the crops of several views, in the world frame, with the root that another
-    row predicted. One view does not show the size of a pose: predictions have the median size of the training poses.
+    With ``views: median``, the prediction is the median over the crops of several views, in the world frame, at the
+    root position that another row predicted. One view does not determine the size of a pose, so predictions have the
+    median size of the training poses.
 
     Options: `LiftingOptions`.
     """
@@ -50,18 +51,23 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         super().__init__("lifting", parsed, skeleton, inputs)
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Load the checkpoint; ``inputs`` then includes the hand if the network needs it."""
+        """Load the checkpoint, and declare the input ``hand`` if the network needs it."""
         super().load(checkpoint, device)
         self.inputs = replace(self.inputs, hand=self.loaded.architecture.handed)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
-        """The checkpoint's network; InputError if the constant ``scale_mm``, the size of a pose, is missing."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels.
+
+        Raises:
+            InputError: the network or the joints differ from the options, or the checkpoint has no size of poses
+                (``scale_mm``).
+        """
         architecture = parse_options(LiftingArchitecture, checkpoint.architecture, f"{where}: architecture")
         architecture.backbone.require(self.skeleton, where)
         if architecture.network != self.options.network:
-            raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
+            raise InputError(where, f"weights are of network {architecture.network}", "set `network` to this value")
         if "scale_mm" not in checkpoint.constants:
-            raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
+            raise InputError(f"{where}: constants", "has no scale_mm", "train or import the weights again")
         backbone = architecture.backbone.exact
         with torch.random.fork_rng(devices=[]):
             model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))
@@ -69,11 +75,12 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One root-relative pose per sample in the frame of its first view; NaN without a view.
+        """Predict one root-relative pose per sample in the frame of its first view (mm); NaN without a view.
 
-        The root is where the network predicts it, near 0, as the release measures it. Medians are in the world frame at
-        the given root; NaN without one. The score is the mean soft-max peak of the heat maps, 1 for "image_rotation".
-        The column ``size_mm`` of a single-view pose is the size that it was scaled to.
+        The network also predicts the root joint, which is near 0 and stays as predicted, as in the release. Medians
+        over views are in the world frame, at the sample's root; NaN if the sample has none. The score is the mean
+        soft-max peak of the heat maps, and 1 for "image_rotation". The column ``size_mm`` of a single-view pose is the
+        size to which it was scaled.
         """
         if self.options.views == "median":
             return self._medians(samples)
@@ -112,7 +119,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def _lifted(self, seen: Sequence[tuple[Sample, View]]) -> tuple[Array, Array]:
-        """Root-relative poses (n, J, 3), mm in the frame of each view, and scores (n,)."""
+        """Root-relative poses (n, J, 3), mm, in the frame of each view; and scores (n,)."""
         model = self.loaded
         arch = model.architecture
         poses, scores = np.empty((len(seen), len(self.skeleton), 3)), np.ones(len(seen))
@@ -134,7 +141,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         return poses, scores
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
-        """Training from the backbone in ``start``; the lifting network is initialised from ``seed``."""
+        """Training from the backbone in ``start``. The lifting network gets random weights that depend on ``seed``."""
         options = self.options
         content, start = self.read_start(start, weights=options.start_weights)
         canonical_indices(self.skeleton)
@@ -142,7 +149,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         backbone = Architecture.of(content, start).model_copy(update=heads)
         if image_network := content.method == IMAGE_NETWORK:
             if options.network != "image_rotation":
-                raise InputError(start, "an image network finds no joints", "give the weights of a pose network")
+                raise InputError(start, "an image network detects no joints", "use the weights of a pose network")
             backbone = backbone.model_copy(update={"joints": self.skeleton.joints})
         if options.image_px is not None:
             backbone = backbone.model_copy(update={"crop_px": options.image_px})

@@ -1,4 +1,4 @@
-"""The lifting networks: heat maps or image features of one view -> a root-relative pose in units of its own size.
+"""Lifting networks, which predict a scale-free root-relative pose from heat maps or image features of one view.
 
 They are the networks of the release of epipolar transformers (He et al., CVPR 2020), after Zimmermann and Brox (ICCV
 2017) and Ge et al. (CVPR 2019). Tensors have the release's names under ``liftingnet.`` and ``backbone.``.
@@ -25,13 +25,13 @@ Network = Literal["direct", "rotation", "image_rotation"]
 
 
 class CanonicalFrame(NamedTuple):
-    """The joints that define the size and the canonical frame of a pose; see `canonicalise`.
+    """Joints that define the size and the canonical frame of a pose; see `canonicalise`.
 
     Args:
-        axis: joint on -y.
-        plane: joint in z = 0.
-        scale: two joints whose distance is the size of the pose.
-        handed: the skeleton is one of hands, left or right.
+        axis: name of the joint on the -y axis.
+        plane: name of the joint in the plane z = 0.
+        scale: names of the two joints whose distance is the size of the pose.
+        handed: whether the skeleton is that of a left or right hand.
     """
 
     axis: str
@@ -48,26 +48,30 @@ CANONICAL = {
 
 
 def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
-    """Indices of the axis, plane and two scale joints; InputError if the skeleton has no canonical frame."""
+    """Indices of the joints ``axis``, ``plane`` and ``scale`` (two) of a skeleton, see `CanonicalFrame`.
+
+    Raises:
+        InputError: the skeleton has no canonical frame.
+    """
     frame = CANONICAL.get(skeleton.name)
     if frame is None or skeleton.root is None:
         raise InputError(
-            "lifting", f"there is no canonical frame for {skeleton.name}", f"known: {', '.join(CANONICAL)}"
+            "lifting", f"there is no canonical frame for {skeleton.name}", f"use a data set of {', '.join(CANONICAL)}"
         )
     axis, plane, first, second = skeleton.indices([frame.axis, frame.plane, *frame.scale])
     return axis, plane, (first, second)
 
 
 class DrawnMaps(Options):
-    """Settings of heat maps that are drawn from joints instead of predicted by the backbone.
+    """Options of heat maps that are drawn from joints instead of predicted by the backbone.
 
     Args:
-        side: of the square maps, in cells of 4 px.
-        sigma_px: of the Gaussians.
-        transposed: rows and columns are exchanged, as in the release's maps of hands (a defect: it passes (row, column)
-            where (x, y) is expected).
-        zeroed: maps of unknown joints are 0, as for hands; otherwise 0.01, the minimum of all maps.
-        crop_px: side of the crops that the maps are for. Joints of other crops are scaled to it.
+        side: side of the square maps, in cells of 4 px.
+        sigma_px: standard deviation of the Gaussians, crop pixels.
+        transposed: exchange rows and columns. This is a defect of the release's maps of hands, which passes (row,
+            column) where (x, y) is expected.
+        zeroed: value of the maps of unknown joints. True: 0, as for hands. False: 0.01, the minimum of all maps.
+        crop_px: side of the crops to which the maps belong. Joints in other crops are scaled to this side.
     """
 
     side: int = Field(ge=1)
@@ -77,7 +81,7 @@ class DrawnMaps(Options):
     crop_px: int = Field(default=256, ge=1)
 
     def draw(self, points_px: Tensor, crop_px: int, known: Tensor | None = None) -> Tensor:
-        """Joints (B, J, 2) in crops of ``crop_px`` -> maps (B, J, side, side), empty where ``known`` (B, J) is 0."""
+        """Draw maps (B, J, side, side) of joints (B, J, 2) in crops of ``crop_px``; empty where ``known`` is 0."""
         points = points_px * (self.crop_px / crop_px)
         points = points.flip(-1) if self.transposed else points
         if known is not None and not self.zeroed:  # outside of the map
@@ -94,22 +98,21 @@ upper left 64 x 64 cells."""
 
 
 class LiftingArchitecture(Options):
-    """The architecture of a lifting network, in plain values.
+    """Architecture options of a lifting network, stored in a checkpoint.
 
     Args:
-        backbone: the 2D network.
+        backbone: architecture of the 2D network.
         network: "direct": heat maps to the pose. "rotation": heat maps to the canonical pose and its rotation.
-            "image_rotation": pooled image features to both, one linear layer each.
+            "image_rotation": pooled image features to both, by one linear layer each.
         map_px: side of the heat maps.
-        pool: heat maps are averaged over squares of this side; 8 as published (for maps of 64 and 224).
-        drawn: heat maps are drawn from the backbone's joints; None: they are the backbone's own.
-        feature_width: channels of the pooled image features.
-        handed: whether left or right hand is an input.
-        mirror_right: right hands have the canonical pose of left ones, mirrored in z.
-        centre_ray: the pose is in the frame of the camera turned to the crop's centre, see `ray_rotation`.
-        raw_maps: the backbone's maps are Gaussians, as in the release, and are used without soft-max.
-        stretched: crops are RGB, their values stretched to 0 … 255 per crop and not normalised, as the release does for
-            hands.
+        pool: side of the squares over which heat maps are averaged; 8 as published (for maps of 64 and 224).
+        drawn: options for drawing heat maps from the backbone's joints; None: the network gets the backbone's maps.
+        feature_width: number of channels of the pooled image features.
+        handed: whether the network gets the hand (left or right) as an input.
+        mirror_right: whether right hands have the canonical pose of left hands, mirrored in z.
+        centre_ray: whether the pose is in the frame of the camera rotated to the crop's centre, see `ray_rotation`.
+        raw_maps: use the backbone's maps without soft-max, because they are Gaussians, as in the release.
+        stretched: stretch RGB values of each crop to 0 … 255 without normalisation, as the release does for hands.
     """
 
     backbone: Architecture
@@ -125,14 +128,14 @@ class LiftingArchitecture(Options):
     stretched: bool = False
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Crops (n, S, S, 3) uint8 RGB -> input of the backbone (n, 3, S, S) float32."""
+        """Convert crops (n, S, S, 3) uint8 RGB to the input of the backbone (n, 3, S, S) float32."""
         if not self.stretched:
             return self.backbone.prepare(images)
         low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
         return (255.0 * (images - low) / (high - low).clamp(min=1)).permute(0, 3, 1, 2)
 
     def build(self) -> LiftingNet | ImageLiftingNet:
-        """The lifting network with random weights from torch's current random state."""
+        """Build the lifting network with random weights from torch's random state."""
         joints = len(self.backbone.joints)
         if self.network == "image_rotation":
             return ImageLiftingNet(joints, self.feature_width, handed=self.handed, mirror_right=self.mirror_right)
@@ -151,7 +154,7 @@ class Joints(NamedTuple):
 
     Args:
         points_px: (B, J, 2) in crop pixels.
-        known: (B, J); the map of a joint with 0 is empty.
+        known: (B, J) 1 or 0; the map of a joint with 0 is empty.
     """
 
     points_px: Tensor
@@ -159,13 +162,13 @@ class Joints(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """A root-relative pose in units of its size.
+    """Root-relative poses in units of their size.
 
     Args:
-        pose: (B, J, 3) in the frame of the camera, or of the camera turned to the crop's centre.
-        canonical: (B, J, 3) in the canonical frame, ``pose = canonical @ R``; None of a direct network. With
-            ``mirror_right`` right hands are mirrored before the rotation.
-        R: (B, 3, 3), or None.
+        pose: (B, J, 3) poses in the frame of the camera, or of the camera rotated to the crop's centre.
+        canonical: (B, J, 3) poses in the canonical frame, ``pose = canonical @ R``; None for a direct network. With
+            ``mirror_right``, right hands are mirrored before the rotation.
+        R: (B, 3, 3) rotations; None for a direct network.
     """
 
     pose: Tensor
@@ -188,8 +191,8 @@ def mirrored(canonical: Tensor, side: Tensor) -> Tensor:
 def keep_variance(layer: nn.Module) -> None:
     """Initialise a convolution so that its output has the variance of its input (He et al., ICCV 2015).
 
-    PyTorch's initial weights divide the variance by six. After the six convolutions of a heat-map network poses hardly
-    differ. Training then predicts only the mean pose for its first third, and sometimes until its end.
+    PyTorch's initial weights divide the variance by six. After the six convolutions of a heat-map network, poses then
+    hardly differ, and the network predicts only the mean pose for the first third of training, sometimes to its end.
 
     Example:
         >>> network.apply(keep_variance)
@@ -204,7 +207,7 @@ def _with_side(features: Tensor, side: Tensor | None) -> Tensor:
 
 
 def _convolutions(width_in: int, widths: tuple[int, int, int]) -> nn.Sequential:
-    """Six 3x3 convolutions, every other one with stride 2."""
+    """Six 3x3 convolutions; every second one has stride 2."""
     layers: list[nn.Module] = []
     for width in widths:
         for stride in (1, 2):
@@ -222,16 +225,16 @@ def _head(width_in: int, hidden: tuple[int, int], width_out: int, dropout: float
 
 
 class LiftingNet(nn.Module):
-    """Heat maps to a pose, or to a canonical pose and its rotation.
+    """Network that lifts heat maps to a pose, or to a canonical pose and its rotation.
 
-    The release's names: ``lifting_direct`` and ``lifting``, or ``lifting_rot``.
+    The release names these networks ``lifting_direct`` and ``lifting``, or ``lifting_rot``.
 
     Args:
         joints: number of heat maps and of joints.
         map_px: side of the heat maps.
-        pool: side of the squares that the maps are averaged over.
-        rotation: whether there is a viewpoint branch.
-        handed: whether left or right hand is an input.
+        pool: side of the squares over which the maps are averaged.
+        rotation: whether the network has a branch that predicts the rotation.
+        handed: whether the network gets the hand (left or right) as an input.
         mirror_right: see `LiftingArchitecture`.
     """
 
@@ -249,7 +252,7 @@ class LiftingNet(nn.Module):
         self.viewpoint = _head(256 * side**2 + 2 * handed, (256, 128), 3, 0.25) if rotation else None
 
     def forward(self, heatmaps: Tensor, side: Tensor | None = None) -> Lifted:
-        """Lift heat maps (B, J, h, w); ``side`` (B, 1) of handed networks is 0 for left, 1 for right."""
+        """Lift heat maps (B, J, h, w). ``side`` (B, 1), only for handed networks: 0 left, 1 right."""
         x = functional.avg_pool2d(heatmaps, self._pool, self._pool, ceil_mode=True)
         pose = self.poseprior(_with_side(self.conv1(x).flatten(1), side)).unflatten(-1, (-1, 3))
         if self.conv2 is None or self.viewpoint is None:
@@ -258,12 +261,14 @@ class LiftingNet(nn.Module):
 
 
 class ImageLiftingNet(nn.Module):
-    """Pooled image features to a canonical pose and its rotation, one linear layer each (``img_lifting_rot``).
+    """Network that lifts pooled image features to a canonical pose and its rotation (``img_lifting_rot``).
+
+    It has one linear layer for the pose and one for the rotation.
 
     Args:
         joints: number of joints.
-        width: channels of the features.
-        handed: with left or right hand as an input.
+        width: number of channels of the features.
+        handed: whether the network gets the hand (left or right) as an input.
         mirror_right: see `LiftingArchitecture`.
     """
 
@@ -274,25 +279,25 @@ class ImageLiftingNet(nn.Module):
         self.viewpoint = nn.Linear(width + 2 * handed, 3)
 
     def forward(self, features: Tensor, side: Tensor | None = None) -> Lifted:
-        """Lift pooled features (B, C); ``side`` (B, 1) of handed networks is 0 for left, 1 for right."""
+        """Lift pooled features (B, C). ``side`` (B, 1), only for handed networks: 0 left, 1 right."""
         x = _with_side(features, side)
         return _turned(self.poseprior(x).unflatten(-1, (-1, 3)), self.viewpoint(x), side, self._mirror_right)
 
 
 def pose_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published loss: mean squared error of coordinates (B, J, 3); joints with ``known`` (B, J) of 0 count as 0."""
+    """Published pose loss: mean squared error of coordinates (B, J, 3). Joints with ``known`` 0 have error 0."""
     mask = known[..., None] > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return (torch.where(mask, predicted, zero) - torch.where(mask, truth, zero)).square().mean()
 
 
 def rotation_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published loss: mean squared error of matrices (B, 3, 3); matrices with ``known`` (B,) of 0 count as 0."""
+    """Published rotation loss: mean squared error of matrices (B, 3, 3). Matrices with ``known`` 0 have error 0."""
     return ((known > 0)[:, None, None] * (predicted - truth)).square().mean()
 
 
 class Lifting(nn.Module):
-    """A backbone and a lifting network.
+    """Network of a backbone and a lifting network.
 
     Args:
         architecture: architecture of backbone and lifting network.
@@ -312,13 +317,13 @@ class Lifting(nn.Module):
 
         Args:
             images: (B, 3, S, S) from `LiftingArchitecture.prepare`.
-            side: (B, 1) hand of handed networks: 0 left, 1 right.
-            joints: with ``drawn``: true joints to draw the maps from. The backbone does not run.
+            side: (B, 1) hand, only for handed networks: 0 left, 1 right.
+            joints: only with ``drawn``: true joints, from which heat maps are drawn instead of running the backbone.
 
         Returns:
-            The poses, and the raw heat maps of the backbone (B, J, h, w) or, with ``joints``, the drawn ones. The
-            lifting network sees the backbone's maps scaled to a peak of 1, like the Gaussians of the published
-            training, unless they are ``raw_maps``.
+            The poses, and the heat maps (B, J, h, w): those of the backbone (raw) or, with ``joints``, the drawn ones.
+            Unless ``raw_maps`` is set, the lifting network gets the backbone's maps after soft-max, scaled to a peak of
+            1 like the Gaussians of the published training.
         """
         arch, drawn = self.architecture.backbone, self.architecture.drawn
         if drawn is not None and joints is not None:

@@ -29,38 +29,39 @@ _log = logging.getLogger(__name__)
 def published(
     state: Mapping[str, Tensor], file: Path, *, scale_mm: float | None = None, backbone: Path | None = None
 ) -> Checkpoint:
-    """Convert a lifting network and its backbone to a checkpoint; the kind of network follows from the tensors.
+    """Convert a lifting network and its backbone to a checkpoint. The tensors determine the kind of network.
 
-    Bodies have 17 joints in the order of epipolar transformers' release, which become ours; hands have 21. Layers after
-    the pooled image features are left out.
+    Networks of bodies have 17 joints, which are converted from the release's order to ours. Networks of hands have 21
+    joints. Layers after the pooled image features are left out.
 
     Args:
         state: state dict of the file.
         file: path of the file, named in errors.
-        scale_mm: size that poses are scaled to, mm.
-        backbone: checkpoint of a 2D backbone, for a network that was trained on true heat maps and has none. Heat maps
-            like those of its training are drawn from the joints of this backbone.
+        scale_mm: size to which predicted poses are scaled, mm.
+        backbone: checkpoint of a 2D backbone, for a network without one, which was trained on true heat maps. Its input
+            maps are then drawn from the joints that this backbone detects.
 
     Raises:
-        InputError: the file is not a lifting network, an option is missing or superfluous, or weights do not fit.
+        InputError: the file is not a lifting network, an option is missing or not needed, or keys or shapes do not
+            match.
     """
     if scale_mm is None or not 0 < scale_mm < math.inf:
         raise InputError(
             "scale_mm",
-            "the file does not hold the size of a pose, of which the release takes the true one",
-            "give --set scale_mm=SIZE: pelvis to thorax, or lower joint to base of the middle finger (`poseboard "
-            "weights show` tells it of a lifting checkpoint trained on the data set)",
+            "needs a positive value, because the file does not contain the size of poses",
+            "give --set scale_mm=SIZE: the mean distance from pelvis to thorax, or from the lower joint to the base of "
+            "the middle finger (`poseboard weights show` prints it for a lifting checkpoint trained on the data set)",
         )
     net, bare = strip_prefix(state, "liftingnet."), strip_prefix(state, "backbone.")
     if not net:
-        raise InputError(file, "no liftingnet.… in it", "give a model that the release trained; check METHOD")
+        raise InputError(file, "has no keys liftingnet.…", "check METHOD, or use a lifting model of the release")
     if bare and backbone is not None:
-        raise InputError(file, "has a backbone of its own", "leave out --set backbone")
+        raise InputError(file, "already contains a backbone", "leave out --set backbone")
     if not bare and backbone is None:
         raise InputError(
             file,
-            "no backbone.… under its lifting network: it lifts true heat maps",
-            "give --set backbone=CHECKPOINT: a 2D backbone of ours, from whose joints such maps are drawn",
+            "has no keys backbone.…, because it was trained on true heat maps",
+            "give --set backbone=CHECKPOINT, a 2D backbone; heat maps are then drawn from its joints",
         )
     from_image = "poseprior.weight" in net
     rotation = not from_image and any(key.startswith(("conv2.", "viewpoint.")) for key in net)
@@ -71,7 +72,7 @@ def published(
         raise InputError(
             file,
             f"liftingnet.{first} {sizes[0]} and liftingnet.{last} {sizes[1]} are not layers of a lifting network",
-            f"its last layer has {' or '.join(map(str, outputs))} outputs; check METHOD",
+            f"check METHOD: the last layer of a lifting network has {' or '.join(map(str, outputs))} outputs",
         )
     skeleton = outputs[sizes[1][0]]
     hand = skeleton is RHD_HAND
@@ -126,7 +127,7 @@ def published(
 
 
 def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
-    """Weights for bodies with the joints of heat maps and outputs reordered from the release's order to ours."""
+    """Reorder the joints of heat maps and outputs in weights for bodies from the release's order to ours."""
     order = human36m_toolbox.ROWS
     coordinates = [3 * joint + axis for joint in order for axis in range(3)]
     moved = dict(state)

@@ -41,26 +41,26 @@ class LiftingOptions(TrainingOptions):
 
     Args:
         network: "direct", "rotation" or "image_rotation"; see `LiftingArchitecture`.
-        recipe: "small" is ours: joint distances and 2D losses, augmentation, poses in the frame of the camera turned
+        recipe: "small" is ours: joint distances and 2D losses, augmentation, poses in the frame of the camera rotated
             to the crop. "published" is the release's: squared error, one milestone, true heat maps, no augmentation,
-            poses in the camera's frame.
-        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; for
-            "image_rotation" also an image network.
-        image_px: side of the crops; None: that of the weights.
+            poses in the camera frame.
+        start_weights: checkpoint of the backbone to start from, instead of the row that ``after:`` names. For
+            "image_rotation" it may be an image network.
+        image_px: side of the crops; None: side of the starting weights.
         milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
             ten; None: three quarters of the steps.
-        learning_rate: maximum; None: the recipe's own, 1e-3 or 1e-5.
-        pool: side of the squares that heat maps are averaged over; None: the recipe's own, 2 or 8; 8 if drawn.
-        maps: input of heat-map networks. "predicted": the backbone's maps. "drawn": Gaussians, see `RELEASED_MAPS`, at
-            the true joints in training, where the backbone is not trained, and at the backbone's joints in prediction.
-            None: the recipe's own, "predicted" or "drawn".
+        learning_rate: maximum learning rate; None: 1e-3 ("small") or 1e-5 ("published").
+        pool: side of the squares over which heat maps are averaged; None: 2 ("small") or 8 ("published" or drawn maps).
+        maps: input of heat-map networks. "predicted": the backbone's maps. "drawn": Gaussians (see `RELEASED_MAPS`) at
+            the true joints in training and at the backbone's joints in prediction; the backbone is not trained. None:
+            "predicted" ("small") or "drawn" ("published").
         joints_2d_weight: "small": weight of the 2D losses; the loss of the pose has weight 1.
         heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
         sigma_px: "small": standard deviation of the true heat maps, heat-map pixels.
-        views: of prediction. "one": a single view without extrinsics. "median": the median over two or more calibrated
-            views, with the root that the row under ``after`` predicts.
-        handed: left or right hand is an input (`Inputs.hand`); None: for skeletons of hands.
-        mirror_right: right hands have the canonical pose of left ones, mirrored.
+        views: views of a prediction. "one": a single view without extrinsics. "median": the median over two or more
+            calibrated views, at the root that the row under ``after:`` predicts.
+        handed: whether the network gets the hand (`Inputs.hand`); None: only for skeletons of hands.
+        mirror_right: whether right hands have the canonical pose of left hands, mirrored in z.
         augmentation: "small": random changes of the crops and their poses.
     """
 
@@ -83,18 +83,18 @@ class LiftingOptions(TrainingOptions):
     @model_validator(mode="after")
     def _has_maps(self) -> Self:
         if self.maps == "drawn" and self.network == "image_rotation":
-            raise ValueError("network image_rotation sees no heat maps that could be drawn")
+            raise ValueError("maps: drawn is not possible for network image_rotation, which uses no heat maps")
         return self
 
     @property
     def draws_maps(self) -> bool:
-        """Whether the network sees drawn heat maps."""
+        """Whether the input of the lifting network are drawn heat maps."""
         of_recipe = "drawn" if self.recipe == "published" and self.network != "image_rotation" else "predicted"
         return (self.maps or of_recipe) == "drawn"
 
 
 def which_hand(sample: Sample) -> float:
-    """0 for a left hand, 1 for a right hand; InputError if the sample does not say which it shows."""
+    """Hand of a sample: 0 for left, 1 for right; InputError if it is not annotated."""
     try:
         return float(HANDS.index(sample.hand or ""))
     except ValueError:
@@ -104,13 +104,13 @@ def which_hand(sample: Sample) -> float:
 
 
 def crop_ray(view: View, side_px: int) -> Array:
-    """`ray_rotation` to the centre of a crop, (3, 3)."""
+    """Rotation (3, 3) that points the camera at the centre of a crop, see `ray_rotation`."""
     centre = (side_px - 1) / 2
     return ray_rotation(view.camera.K, (centre, centre))
 
 
 class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
-    """Training of the lifting network, and of its backbone unless heat maps are drawn.
+    """Training of the lifting network and, unless heat maps are drawn, of its backbone.
 
     Raises:
         InputError: the skeleton has no canonical frame.
@@ -139,12 +139,13 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         )
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Training example of a random view and its pose.
+        """Training example of a random view.
 
-        Arrays: image (S, S, 3) uint8; all others float32: points_px (J, 2); weights (J,) of the 2D losses; drawn (J,),
-        1 for joints with a drawn map; pose and canonical (J, 3), root-relative in units of ``scale_mm`` (1,); R (3,
-        3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and canonical; side
-        (1,).
+        Returns:
+            image (S, S, 3) uint8; all others float32: points_px (J, 2) crop pixels; weights (J,) of the 2D losses;
+            drawn (J,), 1 for joints with a drawn map; pose and canonical (J, 3), root-relative in units of ``scale_mm``
+            (1,); R (3, 3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and
+            canonical; side (1,), 0 for a left and 1 for a right hand.
         """
         side_px = self.network.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
@@ -202,7 +203,7 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         return {"image": np.array(image), **example}  # a copy: crops are in a read-only memory map
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss of the recipe, and the mean error of the batch (mm, with the true size of the pose)."""
+        """Losses of the recipe for a batch, and its mean error in mm after scaling to the true size of the poses."""
         arch, options = self.network.backbone, self.options
         side = batch["side"] if self.network.handed else None
         drawn = self.network.drawn is not None
@@ -238,10 +239,12 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         return {"total": total, **parts, **flat, **logged}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """``scale_mm``: the median size of the training poses, by which lifted poses are scaled to millimetres."""
+        """Compute ``scale_mm``, the median size of the training poses, by which predicted poses are scaled to mm."""
         first, second = self._scale
         sizes = [np.linalg.norm(t.joints_mm[:, first] - t.joints_mm[:, second], axis=-1) for t in truths]
         known = np.concatenate(sizes)[np.isfinite(np.concatenate(sizes))]
         if not known.size:
-            raise InputError("lifting", "no training pose shows its size", "annotate the joints that CANONICAL names")
+            raise InputError(
+                "lifting", "no training pose has the joints that define its size", "use a data set that annotates them"
+            )
         return {"scale_mm": float(np.median(known))}

@@ -1,7 +1,7 @@
-"""The architecture of a 2D backbone, with its preprocessing and decoding, in plain values.
+"""Architecture of a 2D backbone, with its preprocessing and decoding, in plain values.
 
-A checkpoint stores an `Architecture` with the weights. The network is rebuilt from it. The channel order is part of it,
-because published weights were trained on BGR crops normalised with ImageNet's RGB constants.
+A checkpoint stores an `Architecture` with the weights, from which the network is rebuilt. An architecture includes the
+channel order, because published weights were trained on BGR crops normalised with ImageNet's RGB constants.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NetworkName = Annotated[str, AfterValidator(_known)]
 
 
 class Architecture(Options):
-    """A 2D backbone with its preprocessing and decoding.
+    """Options of a 2D backbone, its preprocessing and its decoding.
 
     Args:
         network: one of `pose_resnet.NETWORKS`.
@@ -49,10 +49,10 @@ class Architecture(Options):
         channels: channel order of the normalised crops; published weights were trained on "bgr".
         multiplier: factor on heat maps before the soft-max.
         softmax: True: soft-max before the expected position is computed. False: ReLU.
-        alg_confidences: with the confidence head of algebraic triangulation.
-        vol_confidences: with the confidence head of volumetric triangulation.
-        precision: "bf16": the convolutions of training run in bfloat16. Methods predict with `exact`.
-        homogeneous: for methods that learn through linear triangulation: the published system, see `geometry`'s `dlt`.
+        alg_confidences: whether the network has the confidence head of algebraic triangulation.
+        vol_confidences: whether the network has the confidence head of volumetric triangulation.
+        precision: precision of the convolutions in training: "bf16" or "float32". Methods predict with `exact`.
+        homogeneous: argument of `geometry.triangulation.dlt`, for methods that learn through linear triangulation.
 
     Example:
         >>> architecture = Architecture(network="small", joints=HUMAN36M.joints, crop_px=96)
@@ -85,16 +85,23 @@ class Architecture(Options):
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, where: str | Path) -> Self:
-        """The architecture of a checkpoint; InputError names the file ``where`` if the checkpoint has another kind."""
+        """Read the architecture of a checkpoint.
+
+        Raises:
+            InputError: the checkpoint has an architecture of another kind; the error names the file ``where``.
+        """
         return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
 
     @property
     def exact(self) -> Self:
-        """The same architecture in float32. bfloat16 moves triangulated joints by 0.8 mm on average, 1 % by 3 mm."""
+        """Same architecture in float32.
+
+        bfloat16 moves triangulated joints by 0.8 mm on average, and 1 % of them by 3 mm.
+        """
         return self.model_copy(update={"precision": "float32"})
 
     def require(self, skeleton: Skeleton, where: str | Path) -> None:
-        """Raise InputError if the heat maps do not match the skeleton's joints and their order."""
+        """Raise InputError unless the heat maps are those of the skeleton's joints, in the same order."""
         if self.joints != skeleton.joints:
             raise InputError(
                 where,
@@ -103,7 +110,7 @@ class Architecture(Options):
             )
 
     def build(self, seed: int) -> nn.Module:
-        """The network with random weights, a pure function of ``seed``; torch's random state does not change."""
+        """Build the network with random weights that depend only on ``seed``. Torch's random state does not change."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = build_backbone(
@@ -115,7 +122,7 @@ class Architecture(Options):
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch stubs lack the keyword
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalise crops: (n, S, S, 3) uint8 RGB -> (n, 3, S, S) float32, channels-last in memory."""
+        """Normalise crops (n, S, S, 3) uint8 RGB to (n, 3, S, S) float32, channels-last in memory."""
         if self.channels == "bgr":
             images = images.flip(-1)
         mean = torch.tensor(_MEAN, device=images.device)
@@ -123,13 +130,13 @@ class Architecture(Options):
         return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
     def run(self, net: nn.Module, images: Tensor) -> BackboneOutput:
-        """Forward pass of normalised crops (n, 3, S, S) in the architecture's precision; heat maps are float32."""
+        """Run the network on normalised crops (n, 3, S, S) in the architecture's precision; heat maps are float32."""
         with bfloat16(images.device.type, self.precision == "bf16"):
             out: BackboneOutput = net(images)
         return out._replace(heatmaps=out.heatmaps.float())
 
     def to_crop(self, points: Tensor, heatmaps: Tensor) -> Tensor:
-        """Convert heat-map pixels (..., 2) to crop pixels, without half-pixel terms as in the release."""
+        """Convert heat-map pixels (..., 2) to crop pixels by one factor, without half-pixel offset (as the release)."""
         height, width = heatmaps.shape[-2:]
         return points * torch.tensor([self.crop_px / width, self.crop_px / height], device=points.device)
 

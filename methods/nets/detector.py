@@ -1,4 +1,4 @@
-"""A trained 2D backbone as a joint detector, for methods that start from 2D points."""
+"""Joint detector with a trained 2D backbone, for methods that start from 2D points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Detections:
     """2D joints in the crops of B samples with up to V views.
 
     Args:
-        points_px: (B, V, J, 2) in the crop's pixels with the lens undone; NaN where a view is absent.
+        points_px: (B, V, J, 2) undistorted crop pixels; NaN where a view is absent.
         peak: (B, V, J) soft-max peak of the heat map in (0, 1]; NaN where a view is absent.
         P: (B, V, 3, 4) projection matrices of the crops; zero where a view is absent.
         valid: (B, V) whether the sample has this view.
@@ -55,11 +55,11 @@ def decode_heatmaps(architecture: Architecture, heatmaps: Tensor, decode: Decode
 
 
 class Detector:
-    """Detects joints in crops, in float32.
+    """Joint detector for crops; it runs in float32.
 
     Args:
         architecture: architecture of ``net``.
-        net: the backbone; it is put into evaluation mode.
+        net: the backbone. The detector sets it to evaluation mode.
         device: torch device.
         decode: "softargmax": expected position. "argmax": whole heat-map pixels, as in the RANSAC baseline of learnable
             triangulation.
@@ -78,7 +78,7 @@ class Detector:
 
     @classmethod
     def read(cls, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
-        """Read a detector from the checkpoint of a backbone or of a method with one; InputError for any other file."""
+        """Read a detector from the checkpoint of a backbone or of a method with a backbone; else raise InputError."""
         return cls.of(Checkpoint.read(checkpoint), checkpoint, device, decode)
 
     @classmethod
@@ -105,7 +105,7 @@ class Detector:
 
     @torch.inference_mode()
     def detect(self, samples: Sequence[Sample]) -> Detections:
-        """Detect joints in every view of ``samples``, whose views are crops of ``crop_px``."""
+        """Detect joints in every view of ``samples``. All views are crops with a side of ``crop_px``."""
         images, P, valid = stack_views(samples, self.crop_px)
         decoded = [self._decoded(part.to(self._device)) for part in images.split(self._architecture.chunk)]
         points = np.full((*valid.shape, len(self.joints), 2), np.nan)
@@ -118,7 +118,7 @@ class Detector:
         return Detections(points, peak, P, valid)
 
     def _decoded(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, S, S, 3) uint8 -> points (n, J, 2) in crop pixels, peaks (n, J)."""
+        """Detect joints in crops (n, S, S, 3) uint8: points (n, J, 2) in crop pixels and peaks (n, J)."""
         if not len(images):
             return torch.zeros(0, len(self.joints), 2), torch.zeros(0, len(self.joints))
         arch = self._architecture

@@ -16,7 +16,9 @@ _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
 
 def folded(network: ModuleT) -> ModuleT:
-    """Faster copy for prediction with folded normalisations: equal outputs up to rounding, not trainable.
+    """Copy a network with its batch normalisations folded into convolutions.
+
+    The copy is faster, gives equal outputs up to rounding and cannot be trained.
 
     Args:
         network: network in evaluation mode.

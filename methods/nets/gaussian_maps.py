@@ -1,4 +1,4 @@
-"""Gaussian heat maps of joints in crop pixels, as the release of epipolar transformers makes its targets."""
+"""Gaussian heat maps of joints, the training targets of the release of epipolar transformers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ _FLOOR = 4.60517019
 def gaussian_maps(
     points_px: Tensor, size: tuple[int, int], sigma_px: float, known: Tensor | None = None, cell_px: int = 4
 ) -> Tensor:
-    """``exp(-min(d² / 2 sigma², 4.605…))`` with d the distance from the centre of a cell to the joint.
+    """Gaussian heat maps of joints, with values not below 0.01.
 
-    He et al., CVPR 2020, release code. Centres of cells are at ``cell_px * i + (cell_px - 1) / 2``. Joints may lie
-    between pixels or outside of the crop.
+    The value is ``exp(-min(d² / 2 sigma², 4.605…))``, with d the distance from the centre of a cell to the joint (He et
+    al., CVPR 2020, release code). Centres of cells are at ``cell_px * i + (cell_px - 1) / 2``. Joints may lie between
+    pixels or outside of the crop.
 
     Args:
-        points_px: (..., J, 2) x and y in crop pixels; inf for outside, never NaN.
+        points_px: (..., J, 2) x and y in crop pixels. They may be infinite but not NaN.
         size: (height, width) of the maps in cells.
         sigma_px: standard deviation of the Gaussian, crop pixels.
-        known: (..., J); the map of a joint with 0 is 0 everywhere. None: all joints are known.
+        known: (..., J) 1 or 0. A joint with 0 has a map of zeros. None: all joints are known.
         cell_px: crop pixels per cell.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Training of 2D backbones on single views: a crop and the projections of the true joints."""
+"""Training of 2D backbones on crops of single views and projections of the true joints."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from poseboard.methods.nets.training import Epochs, NetworkTraining, TrainingOpt
 
 
 class HeatmapOptions(TrainingOptions):
-    """Options of a backbone's training on single views, in addition to `TrainingOptions`.
+    """Options for training a backbone on single views, in addition to `TrainingOptions`.
 
     Args:
-        recipe: "small" is ours: soft-argmax and cross-entropy, augmentation. "published": squared error of Gaussian
-            maps at a constant rate, no augmentation.
+        recipe: "small" is ours: soft-argmax and cross-entropy, augmentation. "published" is the release's: squared
+            error of Gaussian maps, constant learning rate, no augmentation.
         heatmap_weight: "small": weight of the heat-map cross-entropy; the smooth L1 of the soft-argmax has weight 1.
         sigma_px: standard deviation of the true heat maps, heat-map pixels.
         augmentation: random changes of the crops. Default: `Augmentation` ("small"), none ("published").
@@ -44,7 +44,7 @@ class HeatmapOptions(TrainingOptions):
 
 
 class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
-    """Training on single views, for the backbone and for methods that train it further."""
+    """Training of a 2D backbone on single views, for the backbone row and for methods that train it further."""
 
     def __init__(self, architecture: Architecture, net: nn.Module, options: HeatmapOptions, skeleton: Skeleton) -> None:
         inputs = Inputs(crop_px=architecture.crop_px, views=(1, 1_000), extrinsics=True)
@@ -54,11 +54,11 @@ class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
     def continued(cls, start: Path, options: HeatmapOptions, skeleton: Skeleton, seed: int = 0) -> HeatmapTraining:
         """Training that starts from the backbone in the checkpoint ``start``.
 
-        With "published" a pose network for the skeleton's joints gets no steps, and the heat-map layer of any other
-        network is initialised anew.
+        With the recipe "published", a pose network for the skeleton's joints is not trained further (0 steps). Any
+        other network gets a new heat-map layer.
 
         Raises:
-            InputError: the checkpoint has no backbone, or ("small") one for other joints.
+            InputError: the checkpoint has no backbone, or the recipe is "small" and the backbone is for other joints.
         """
         checkpoint = Checkpoint.read(start)
         heads: dict[str, Any] = {"alg_confidences": False, "vol_confidences": False}  # single views do not train them
@@ -75,7 +75,7 @@ class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
         return training
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Example of a random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
+        """Training example of a random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
         view = sample.views[rng.integers(len(sample.views))]
         crop_px, settings = self.network.crop_px, self.options.augmentation
         mirrored = bool(rng.random() < settings.flip)
@@ -93,7 +93,7 @@ class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
         }
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss of the recipe, and the mean 2D error in crop pixels."""
+        """Losses of the recipe for a batch, and the mean 2D error in crop pixels."""
         arch = self.network
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
         options, points, weights = self.options, batch["points_px"], batch["weights"]

@@ -1,4 +1,4 @@
-"""2D joints and confidences of crops, by a backbone with soft-argmax: differentiable."""
+"""Differentiable 2D joints and confidences of crops, from a backbone with soft-argmax."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Joints(NamedTuple):
 
     Args:
         heatmaps: (n, J, h, w), raw.
-        points_px: (n, J, 2) in crop pixels, with the lens.
-        confidences: (n, J) in (0, 1); ones without the confidence head.
+        points_px: (n, J, 2) in (distorted) crop pixels.
+        confidences: (n, J) in (0, 1); all ones if the backbone has no confidence head.
     """
 
     heatmaps: Tensor
@@ -30,7 +30,7 @@ def see_joints(architecture: Architecture, backbone: nn.Module, images: Tensor) 
     """Detect 2D joints and their confidences in normalised crops (n, 3, S, S).
 
     Args:
-        architecture: architecture of the backbone; ``alg_confidences`` turns the confidence head on.
+        architecture: architecture of the backbone. Confidences need ``alg_confidences``.
         backbone: network built from the architecture.
         images: crops from `Architecture.prepare`.
 
@@ -58,7 +58,7 @@ def see_both_ways(architecture: Architecture, backbone: nn.Module, images: Tenso
         flip_order: index of each joint's mirror image (`Skeleton.flip_order`).
 
     Returns:
-        Joints; their heat maps are those of the unmirrored crops.
+        Joints, with the heat maps of the crops that are not mirrored.
     """
     seen = see_joints(architecture, backbone, images)
     _, mirrored_px, confidences = see_joints(architecture, backbone, images.flip(-1))

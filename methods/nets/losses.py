@@ -2,7 +2,8 @@
 
 The key-point losses are those of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code). Their
 arguments are predictions and truth (B, J, D) in one unit (the release converts millimetres to centimetres) and a
-validity (B, J, 1): joints with a validity above 0 are valid. The losses are means over valid joints, 0 without any.
+validity (B, J, 1). Joints with a validity above 0 are valid. The losses are means over valid joints, and 0 without
+valid joints.
 
 Example:
     >>> truth, validity = torch.zeros(1, 2, 3), torch.tensor([[[1.0], [0.0]]])  # the second joint does not count
@@ -21,26 +22,26 @@ from poseboard.methods.nets.soft_argmax import soft_argmax_2d
 
 
 def _masked_mean(values: Tensor, validity: Tensor) -> Tensor:
-    """(B, J, D) values summed over valid joints / (D x number of valid joints)."""
+    """Mean of values (B, J, D) over the coordinates of valid joints."""
     mask = validity > 0
     values = torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device))
     return values.sum() / (values.shape[-1] * mask.sum().clamp(min=1))
 
 
 def _difference(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """Truth - prediction, 0 where invalid: NaN of invalid joints reaches neither the loss nor its gradient."""
+    """Truth minus prediction, 0 for invalid joints, so that their NaN reaches neither the loss nor its gradient."""
     valid = validity > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return torch.where(valid, truth, zero) - torch.where(valid, predicted, zero)
 
 
 def keypoint_mse(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """Mean squared coordinate error."""
+    """Mean squared coordinate error over valid joints."""
     return _masked_mean(_difference(predicted, truth, validity).square(), validity)
 
 
 def keypoint_mse_smooth(predicted: Tensor, truth: Tensor, validity: Tensor, threshold: float = 400.0) -> Tensor:
-    """As `keypoint_mse`; a squared difference d above ``threshold`` is replaced by d^0.1 x threshold^0.9."""
+    """Mean squared coordinate error, in which a square d above ``threshold`` counts as d^0.1 x threshold^0.9."""
     squared = _difference(predicted, truth, validity).square()
     large = squared > threshold
     damped = squared.where(large, torch.full_like(squared, threshold)).pow(0.1) * threshold**0.9
@@ -48,12 +49,12 @@ def keypoint_mse_smooth(predicted: Tensor, truth: Tensor, validity: Tensor, thre
 
 
 def keypoint_mae(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """Mean absolute coordinate error."""
+    """Mean absolute coordinate error over valid joints."""
     return _masked_mean(_difference(predicted, truth, validity).abs(), validity)
 
 
 def keypoint_l2(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """Mean Euclidean distance (MPJPE); its gradient is finite everywhere, zero at distance zero."""
+    """Mean Euclidean distance (MPJPE) over valid joints. Its gradient is finite everywhere, and zero at distance 0."""
     squared = _difference(predicted, truth, validity).square().sum(dim=-1, keepdim=True)
     positive = squared > 0
     distance = torch.where(positive, squared, torch.ones_like(squared)).sqrt()
@@ -61,7 +62,7 @@ def keypoint_l2(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
 
 
 def keypoint_robust(predicted: Tensor, truth: Tensor, validity: Tensor, scale: float) -> Tensor:
-    """Mean of log(1 + (distance / scale)^2), Cauchy's loss; its gradient is largest at the distance ``scale``. Ours."""
+    """Cauchy loss: mean of log(1 + (distance / scale)^2). The gradient is largest at the distance ``scale``. Ours."""
     squared = _difference(predicted, truth, validity).square().sum(dim=-1, keepdim=True)
     return _masked_mean(torch.log1p(squared / scale**2), validity)
 
@@ -72,7 +73,7 @@ def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, si
     Args:
         logits: (n, J, h, w).
         points_px: (n, J, 2) in heat-map pixels.
-        weights: (n, J), 0 leaves a joint out.
+        weights: (n, J) weights of the joints; 0: not used.
         sigma_px: standard deviation of the Gaussian, heat-map pixels.
     """
     height, width = logits.shape[-2:]
@@ -86,7 +87,7 @@ def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, si
 
 
 def coordinate_smooth_l1(predicted_px: Tensor, points_px: Tensor, weights: Tensor) -> Tensor:
-    """Smooth L1 (quadratic below 1 px) of points (n, J, 2), summed over x and y, weighted by (n, J)."""
+    """Smooth L1 loss of points (n, J, 2), quadratic below 1 px, summed over x and y, with ``weights`` (n, J)."""
     loss = functional.smooth_l1_loss(predicted_px, points_px, reduction="none").sum(dim=-1)
     return (loss * weights).sum() / weights.sum().clamp(min=1)
 
@@ -99,18 +100,18 @@ def heatmap_losses(
     heatmap_weight: float,
     sigma_px: float,
 ) -> dict[str, Tensor]:
-    """2D losses of the "small" recipes.
+    """Compute the 2D losses of the "small" recipes.
 
     Args:
         architecture: architecture of the backbone.
         heatmaps: (n, J, h, w), raw.
         points_px: (n, J, 2) true points in crop pixels.
-        weights: (n, J), 0 leaves a joint out.
+        weights: (n, J) weights of the joints; 0: not used.
         heatmap_weight: weight of the cross-entropy in "total".
         sigma_px: standard deviation of the true heat maps, heat-map pixels.
 
     Returns:
-        "total", "heatmap", "smooth_l1", and the mean error "error_px" in crop pixels.
+        The losses "total", "heatmap" and "smooth_l1", and "error_px", the mean error in crop pixels.
     """
     predicted, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
     factor = heatmaps.shape[-1] / architecture.crop_px

@@ -1,4 +1,4 @@
-"""Base class of methods with a network: loading a checkpoint, and the checkpoint from which training starts."""
+"""Base class of methods with one network: loading of checkpoints, and the start of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
-    """A method with a network. Subclasses define `network`, ``predict`` and ``training``.
+    """Base class of methods with one network. Subclasses define `network`, ``predict`` and ``training``.
 
     Args:
         name: name of the method, in its checkpoints and errors.
@@ -43,7 +43,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
             raise InputError(self._name, "it needs a checkpoint", "train it first or import published weights")
         content = Checkpoint.read(checkpoint)
         if content.method != self._name:
-            raise InputError(checkpoint, f"checkpoint is of {content.method}", f"give {self._name} its own")
+            raise InputError(checkpoint, f"checkpoint is of {content.method}", f"use a checkpoint of {self._name}")
         network, crop_px = self.network(content, checkpoint)
         load_strictly(network, content.state, checkpoint)
         self._network, self._constants, self._device = network.to(device).eval(), content.constants, device
@@ -51,14 +51,14 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
 
     @abstractmethod
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[NetworkT, int]:
-        """The network of a checkpoint with random weights, and the side of its crops.
+        """Build the network of a checkpoint with random weights, and return it with the side of its crops in pixels.
 
         Args:
             checkpoint: checkpoint with the architecture to build.
             where: path of the checkpoint, named in errors.
 
         Raises:
-            InputError: the architecture is not one of this method, is for other joints, or contradicts the options.
+            InputError: the architecture belongs to another method, has other joints, or contradicts the options.
         """
 
     @property
@@ -71,15 +71,15 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
     def read_start(
         self, start: Path | None, after: str = "`after: backbone`", weights: Path | None = None
     ) -> tuple[Checkpoint, Path]:
-        """Read the checkpoint from which training starts; also returns its path.
+        """Read the checkpoint from which training starts, and return it with its path.
 
         Args:
-            start: checkpoint of the row under ``after``.
-            after: the setting that an error names.
-            weights: checkpoint of the row's option ``weights``, which replaces ``start``.
+            start: checkpoint of the row that ``after:`` in params.yaml names.
+            after: setting that the error message tells the user to make.
+            weights: checkpoint of the option ``start_weights``, which replaces ``start``.
 
         Raises:
-            InputError: neither checkpoint exists; the remedy names the setting.
+            InputError: ``start`` is None, or the checkpoint does not exist.
         """
         if weights is not None:
             start = checkpoint_of_option(self._name, weights)

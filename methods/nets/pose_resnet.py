@@ -1,4 +1,4 @@
-"""2D backbones: crops in; heat maps, features and view confidences out.
+"""2D backbones that compute heat maps, features and confidences of crops.
 
 `PoseResNet` is the simple-baselines network with the confidence heads of learnable triangulation (Iskakov et al., ICCV
 2019, section 3 and release code). Its tensors have the published names, so that published weights load strictly.
@@ -30,8 +30,8 @@ class BackboneOutput(NamedTuple):
     Args:
         heatmaps: (n, J, S/4, S/4), raw: before multiplier and soft-max.
         features: (n, C, S/4, S/4).
-        alg_confidences: (n, J) in (0, 1), or None without that head.
-        vol_confidences: (n, 32) in (0, 1), or None without that head.
+        alg_confidences: (n, J) in (0, 1); None if the backbone has no such head.
+        vol_confidences: (n, 32) in (0, 1); None if the backbone has no such head.
         deepest: (n, C', S/32, S/32) before any upsampling (S/16 of the small network).
     """
 
@@ -43,7 +43,7 @@ class BackboneOutput(NamedTuple):
 
 
 class _Residual(nn.Module):
-    """Base of the residual blocks: shortcut, sum, ReLU."""
+    """Base class of residual blocks: the sum of a branch and a shortcut, then ReLU."""
 
     downsample: nn.Module | None
 
@@ -63,7 +63,7 @@ def _shortcut(width_in: int, width_out: int, stride: int) -> nn.Module | None:
 
 
 class BasicBlock(_Residual):
-    """Two 3x3 convolutions; the first carries the stride."""
+    """Residual block of two 3x3 convolutions; the first has the stride."""
 
     expansion = 1
 
@@ -82,7 +82,7 @@ class BasicBlock(_Residual):
 
 
 class Bottleneck(_Residual):
-    """1x1, 3x3 (carries the stride), 1x1 to four times the planes."""
+    """Residual block of 1x1, 3x3 (with the stride) and 1x1 convolutions; the last one has four times the channels."""
 
     expansion = 4
 
@@ -110,9 +110,10 @@ def _stage(block: type[BasicBlock | Bottleneck], width_in: int, planes: int, cou
 
 
 class ConfidenceHead(nn.Module):
-    """Confidences of a view from the deepest features (release code): two pooled convolutions, mean, three layers.
+    """Head that computes confidences of a view from the deepest features, as in the release code.
 
-    Pooling comes before ReLU. The features must be at least 4x4: crops of 128 px or more.
+    Layers: two convolutions with pooling before ReLU, mean over the map, three linear layers. The features must be at
+    least 4x4, which needs crops of 128 px or more.
     """
 
     def __init__(self, width_in: int, outputs: int) -> None:
@@ -132,18 +133,18 @@ class ConfidenceHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, width_in, h, w) -> (n, outputs) in (0, 1)."""
+        """Compute confidences (n, outputs) in (0, 1) from features (n, width_in, h, w)."""
         return torch.as_tensor(self.head(self.features(x).mean(dim=(-2, -1))))
 
 
 class PoseResNet(nn.Module):
-    """ResNet, three transposed convolutions, a 1x1 convolution to the joints' heat maps.
+    """Simple-baselines network: ResNet, three transposed convolutions, a 1x1 convolution to the heat maps.
 
     Args:
         depth: number of layers, a key of `BLOCKS`.
         joints: number of heat maps.
-        alg_confidences: whether there is the head of algebraic triangulation, one output per joint.
-        vol_confidences: whether there is the head of volumetric triangulation, 32 outputs.
+        alg_confidences: whether to add the confidence head of algebraic triangulation, with one output per joint.
+        vol_confidences: whether to add the confidence head of volumetric triangulation, with 32 outputs.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class PoseResNet(nn.Module):
                 nn.init.normal_(module.weight, std=0.001)  # simple baselines: maps start near zero
 
     def forward(self, images: Tensor) -> BackboneOutput:
-        """(n, 3, S, S) normalised crops, S a multiple of 32."""
+        """Run the network on normalised crops (n, 3, S, S), S a multiple of 32."""
         x = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         alg = None if self.alg_confidences is None else self.alg_confidences(x)
@@ -183,11 +184,11 @@ class PoseResNet(nn.Module):
 
 
 class HeatmapConfidence(nn.Module):
-    """Confidence of each joint from its heat map and the features under it. Ours, for the small network.
+    """Head that computes each joint's confidence from its heat map and features. Ours, for the small network.
 
-    Inputs per joint: the log of the soft-max peak, the entropy and the spread of the map, the features averaged under
-    the map and over the crop; a learned vector per joint is added. Maps and features are detached, so that the
-    confidences do not change the maps.
+    Inputs per joint: the log of the soft-max peak, the entropy and the spread of the map, the mean of the features
+    weighted by the map, the mean of the features over the crop, and a learned vector. Maps and features are detached,
+    so that training the confidences does not change the maps.
     """
 
     def __init__(self, joints: int, features: int, hidden: int = 64) -> None:
@@ -197,7 +198,7 @@ class HeatmapConfidence(nn.Module):
         self.last = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
 
     def forward(self, heatmaps: Tensor, features: Tensor) -> Tensor:
-        """(n, J, h, w) raw maps and (n, C, h, w) features -> (n, J) in (0, 1)."""
+        """Compute confidences (n, J) in (0, 1) from raw maps (n, J, h, w) and features (n, C, h, w)."""
         with torch.autocast(heatmaps.device.type, enabled=False):  # weights of a least-squares problem: float32
             return self._confidences(heatmaps.detach().float(), features.detach().flatten(2).float())
 
@@ -222,14 +223,14 @@ class HeatmapConfidence(nn.Module):
 
 
 class SmallPoseNet(nn.Module):
-    """One, two and two residual blocks of 32, 64 and 128 channels, summed at a quarter of the crop's side.
+    """Our small backbone: one, two and two residual blocks of 32, 64 and 128 channels, summed at 1/4 resolution.
 
-    An operation at a quarter of the side is done for the most places, so it has few layers there: a stem of half the
-    channels, one block, and a 1x1 convolution of the sum (README of the backbone).
+    Layers at 1/4 resolution cost the most, so the network has few of them: a stem with half of the channels, one
+    block, and a 1x1 convolution of the sum (README of the backbone).
 
     Args:
         joints: number of heat maps.
-        alg_confidences: with the confidence head of algebraic triangulation.
+        alg_confidences: whether to add the confidence head of algebraic triangulation.
         width: channels of the first stage.
         features: channels of the feature maps.
     """
@@ -261,7 +262,7 @@ class SmallPoseNet(nn.Module):
         self.alg_confidences = HeatmapConfidence(joints, features) if alg_confidences else None
 
     def forward(self, images: Tensor) -> BackboneOutput:
-        """(n, 3, S, S) normalised crops, S a multiple of 16."""
+        """Run the network on normalised crops (n, 3, S, S), S a multiple of 16."""
         x = self.stem(images)
         summed: Tensor | None = None
         for stage, lateral in zip(self.stages, self.lateral, strict=True):
@@ -279,7 +280,7 @@ class SmallPoseNet(nn.Module):
 def build_backbone(
     network: str, joints: int, *, alg_confidences: bool = False, vol_confidences: bool = False
 ) -> PoseResNet | SmallPoseNet:
-    """Build a backbone by its name, one of `NETWORKS`; torch's random state draws its weights.
+    """Build a backbone by its name, one of `NETWORKS`, with weights drawn from torch's random state.
 
     Example:
         >>> net = build_backbone("small", joints=17)

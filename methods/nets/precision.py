@@ -14,11 +14,11 @@ _CONVOLUTIONS = (torch.conv2d, torch.conv3d, torch.conv_transpose2d, torch.conv_
 
 
 class RoundedConvolutions(TorchFunctionMode):
-    """Convolutions in float32 with inputs, weights, outputs and gradients rounded to bfloat16.
+    """Emulate bfloat16 convolutions in float32: round inputs, weights, outputs and gradients to bfloat16.
 
-    On a processor without bfloat16 instructions PyTorch's own bfloat16 convolutions take twenty times as long. Products
-    of two bfloat16 numbers are exact in float32, and both ways sum in float32: only the order of the sums differs from
-    the instructions.
+    On a processor without bfloat16 instructions PyTorch's bfloat16 convolutions take twenty times as long. Products of
+    two bfloat16 numbers are exact in float32, and the instructions also sum in float32. Results differ only by the
+    order of summation.
 
     Example:
         >>> images, weights = torch.ones(1, 1, 3, 3), torch.full((1, 1, 3, 3), 1 / 3)
@@ -34,7 +34,7 @@ class RoundedConvolutions(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Convolutions under autocast are rounded; every other function is unchanged."""
+        """Round convolutions under autocast, and leave every other function unchanged."""
         if func not in _CONVOLUTIONS or not torch.is_autocast_enabled("cpu"):
             return func(*args, **(kwargs or {}))
         rounded = [_rounded(value) for value in args]
@@ -55,7 +55,7 @@ def has_bfloat16() -> bool:
 
 @contextmanager
 def bfloat16(device: str, enabled: bool = True) -> Iterator[None]:
-    """`torch.autocast` in bfloat16, with `RoundedConvolutions` on a CPU without bfloat16 instructions.
+    """Run a block in bfloat16: `torch.autocast`, plus `RoundedConvolutions` on a CPU without bfloat16 instructions.
 
     Args:
         device: type of device, "cpu" or "cuda".

@@ -1,4 +1,4 @@
-"""State dicts of releases: the ResNet that their tensors belong to, and the state of our network made from them."""
+"""Conversion of published state dicts: detecting the ResNet and building the state of our network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CropSide = Annotated[int, Field(ge=32)]
 
 
 def resnet_name(state: Mapping[str, Tensor], file: Path) -> str:
-    """Name of the ResNet with these residual blocks ("resnet50"); InputError if there is none."""
+    """Name of the ResNet of a state dict, such as "resnet50"; InputError if its blocks match no ResNet."""
     counts = [0, 0, 0, 0]
     for key in state:
         match = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.conv1\.weight", key)
@@ -34,27 +34,27 @@ def resnet_name(state: Mapping[str, Tensor], file: Path) -> str:
             return f"resnet{depth}"
     raise InputError(
         file,
-        f"no PoseResNet: {counts} residual blocks in its stages",
-        "whole models have keys backbone.…, the 2D backbone bare ones; check METHOD",
+        f"is not a PoseResNet: its stages have {counts} residual blocks",
+        "check METHOD: whole models have keys backbone.…, a 2D backbone has keys without prefix",
     )
 
 
 def published_backbone(
     state: Mapping[str, Tensor], file: Path, joints: tuple[str, ...], *, alg_confidences: bool = False
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """A 2D backbone of learnable triangulation's release and its complete state, from keys ``backbone.…``.
+    """Extract the 2D backbone of a model of learnable triangulation's release, whose keys are ``backbone.…``.
 
     Args:
         state: state dict of the file.
         file: path of the file, named in errors.
         joints: names of the heat maps in order.
-        alg_confidences: with the confidence head of algebraic triangulation.
+        alg_confidences: whether the model has the confidence head of algebraic triangulation.
 
     Returns:
-        Architecture of the backbone, and its tensors (keys with the prefix).
+        Architecture of the backbone, and its complete state with the prefix in the keys.
 
     Raises:
-        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or its keys or shapes do not match the network.
     """
     network = resnet_name(strip_prefix(state, "backbone."), file)
     architecture = Architecture.published(network, joints, alg_confidences=alg_confidences)
@@ -64,11 +64,11 @@ def published_backbone(
 
 
 def whole_state(template: nn.Module, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """``state`` as the complete state of ``template``, in its precision; see `fitted_state`."""
+    """Check that ``state`` is complete for ``template`` (see `fitted_state`), and return it in its precision."""
     own = template.state_dict()
     return fitted_state(template, {key: own_copy(own.get(key), value) for key, value in state.items()}, file)
 
 
 def own_copy(template: Tensor | None, value: Tensor) -> Tensor:
-    """A copy of ``value`` with the type of ``template``."""
+    """Copy of ``value`` with the dtype of ``template``, if it is not None."""
     return value.clone() if template is None else value.to(template.dtype, copy=True)

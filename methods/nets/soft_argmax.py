@@ -1,7 +1,7 @@
 """Soft-argmax: the expected position under a heat map or a probability volume.
 
 Learnable triangulation (Iskakov et al., ICCV 2019), sections 3.1 and 3.2. Pixel and voxel indices start at 0 without
-half-pixel terms, as in its release code. Computation is in float32 or float64, whatever the type of the maps.
+half-pixel offset, as in the release code. Computation is in float32 or float64, also for maps of lower precision.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def soft_argmax_2d(heatmaps: Tensor, multiplier: float = 1.0, softmax: bool = Tr
         softmax: True: soft-max over the map. False: ReLU, and the coordinates are divided by the sum of the map.
 
     Returns:
-        coordinates (..., 2) in heat-map pixels, and the maps (..., h, w) after soft-max or ReLU (not normalised). With
-        ReLU coordinates are NaN where no value is above zero.
+        Coordinates (..., 2) in heat-map pixels, and the maps (..., h, w) after soft-max or ReLU (not normalised). With
+        ReLU, coordinates are NaN if a map has no value above zero.
 
     Example:
         >>> maps = torch.zeros(1, 4, 4)
@@ -56,7 +56,7 @@ def soft_argmax_3d(
     *,
     unnormalised_relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Expected position under raw volumes.
+    """Expected position (x, y, z) of raw volumes.
 
     Args:
         volumes: (B, J, a, b, c).
@@ -67,7 +67,7 @@ def soft_argmax_3d(
             published weights depend on.
 
     Returns:
-        coordinates (B, J, 3), mm or voxel indices, and the volumes (B, J, a, b, c) after soft-max or ReLU.
+        Coordinates (B, J, 3), mm or voxel indices, and the volumes (B, J, a, b, c) after soft-max or ReLU.
     """
     sides = volumes.shape[2:]
     p = _mass(_at_least_float32(volumes).flatten(2), multiplier, softmax)

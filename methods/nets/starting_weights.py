@@ -1,4 +1,4 @@
-"""Start of training: a checkpoint with the weights of a 2D backbone, and a network initialised from them."""
+"""Start of training from a 2D backbone: finding its checkpoint, and loading its weights into a network."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ IMAGE_NETWORK = "resnet"
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a 2D backbone, from the state of the backbone or of a method with keys ``backbone.…``."""
+    """Extract the state of a 2D backbone from that of a method (keys ``backbone.…``), or copy its own state."""
     return strip_prefix(state, "backbone.") or dict(state)
 
 
 def starting_checkpoint(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:
-    """Read the checkpoint from which training starts; InputError names the missing setting.
+    """Path of the checkpoint from which training starts; InputError if ``start`` is None.
 
     Args:
-        method: name of the trained method, for errors.
-        start: checkpoint of the row under ``after`` in params.yaml.
-        after: setting that an error tells the user to make.
+        method: name of the trained method, used in errors.
+        start: checkpoint of the row that ``after:`` in params.yaml names.
+        after: setting that the error message tells the user to make.
     """
     if start is None:
         raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
@@ -37,7 +37,7 @@ def starting_checkpoint(method: str, start: Path | None, after: str = "`after: b
 
 
 def checkpoint_of_option(row: str, weights: Path | None) -> Path:
-    """Read the checkpoint of a row's option ``start_weights``; InputError names the missing file."""
+    """Path of the checkpoint in a row's option ``start_weights``; InputError if the file does not exist."""
     if weights is not None and weights.is_file():
         return weights
     problem = "names no file that training starts from" if weights is None else f"there is no {weights}"
@@ -46,7 +46,7 @@ def checkpoint_of_option(row: str, weights: Path | None) -> Path:
         f"{row}: start_weights",
         problem,
         "download pose_resnet_4.5_pixels_human36m.pth (learnable triangulation, model zoo) or a ResNet's ImageNet "
-        f"weights, `poseboard weights import backbone FILE --out {to}`, name that under `start_weights` in params.yaml",
+        f"weights, run `poseboard weights import backbone FILE --out {to}`, and set `start_weights` to the output file",
     )
 
 
@@ -63,10 +63,11 @@ def load_backbone(
         checkpoint: checkpoint with the weights.
         where: path of the checkpoint, named in errors.
         seed: seed of the random initialisation.
-        fresh_maps: the heat-map layer is initialised anew: N(0, 0.001), bias 0, whatever the checkpoint's joints.
+        fresh_maps: initialise a new heat-map layer (weights N(0, 0.001), bias 0). The checkpoint may then have other
+            joints.
 
     Raises:
-        InputError: the weights do not fit.
+        InputError: keys or shapes of the weights do not match the network.
     """
     net = architecture.build(seed)
     own = net.state_dict()

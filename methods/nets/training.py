@@ -1,7 +1,7 @@
-"""Base of the trainings of networks: their common options, length, optimiser and schedule.
+"""Base classes for the training of networks: options, length, optimiser and learning-rate schedule.
 
-A method that learns derives its options from `TrainingOptions` and its training from `NetworkTraining`. It adds what is
-special: ``example`` and ``loss``.
+A method that learns derives its options from `TrainingOptions` and its training from `NetworkTraining`. It defines
+``example`` and ``loss``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ValueT = TypeVar("ValueT")
 
 
 def by_recipe(small: ValueT, published: ValueT) -> Callable[[dict[str, Any]], ValueT]:
-    """Default of an option that depends on the option ``recipe``, a field declared before it.
+    """Default factory of an option whose default depends on the option ``recipe``, which must be declared before it.
 
     Example:
         >>> class Settings(Options):
@@ -39,9 +39,9 @@ class Epochs(Options):
     """Length of training in epochs: a value of the option ``steps`` instead of a number of steps.
 
     Args:
-        epochs: passes over the samples.
-        moments: samples per epoch; None: those of the data set.
-        every: stride over the training samples.
+        epochs: number of passes over the samples.
+        moments: number of samples per epoch; None: all samples of the data set.
+        every: stride over the training samples: with 2, every other sample is used.
 
     Example:
         61 epochs of 15,000 samples in batches of 8 are 61 × 1875 = 114,375 steps.
@@ -56,11 +56,11 @@ class Length:
     """Length of training in optimiser steps.
 
     Args:
-        steps: their number, or epochs; an incomplete last batch of an epoch is left out.
+        steps: number of steps, or epochs. An incomplete last batch of an epoch does not count.
         batch_size: samples per step.
 
     Raises:
-        InputError: epochs without the number of samples or with a stride per data set.
+        InputError: ``steps`` are epochs of an unknown number of samples.
 
     Example:
         >>> Length(Epochs(epochs=61, moments=15_000), batch_size=8).steps
@@ -82,12 +82,12 @@ class Length:
     def falling(
         self, optimizer: torch.optim.Optimizer, milestones: Sequence[int] | None, shares: Sequence[float]
     ) -> torch.optim.lr_scheduler.MultiStepLR:
-        """Learning rates that are divided by ten at each milestone.
+        """Scheduler that divides learning rates by ten at each milestone.
 
         Args:
             optimizer: optimiser with the learning rates to schedule.
-            milestones: in epochs, or in steps if the length is given in steps.
-            shares: milestones as shares of the length, used if ``milestones`` is None.
+            milestones: in epochs if the length is in epochs, else in steps.
+            shares: milestones as shares (0 to 1) of the length, used if ``milestones`` is None.
         """
         if milestones is None:
             after = {max(1, int(self.steps * share)) for share in shares}
@@ -100,7 +100,7 @@ Milestones = tuple[NonNegativeInt, ...]
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rates that rise linearly over ``warmup_steps`` and fall along a half cosine to zero at ``steps``."""
+    """Scheduler of learning rates that rise linearly for ``warmup_steps`` and then fall as a cosine to 0."""
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup_steps + 1))
@@ -110,15 +110,15 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: in
 
 
 class OneRecipeOptions(Options):
-    """Options of training with only our recipe: AdamW with a cosine schedule.
+    """Options of training for methods that have only our recipe, AdamW with a cosine schedule.
 
     Args:
         steps: optimiser steps, or `Epochs`.
         batch_size: examples per step.
-        learning_rate: maximum; None: a default of the method.
-        warmup_steps: steps over which the rate rises.
+        learning_rate: maximum learning rate; None: a default of the method.
+        warmup_steps: number of steps in which the learning rate rises.
         weight_decay: weight decay of AdamW.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
+        clip_norm: norm to which larger gradients are clipped; None: no clipping. Default: 10, None with "published".
     """
 
     steps: PositiveInt | Epochs = 600
@@ -130,17 +130,17 @@ class OneRecipeOptions(Options):
 
 
 class RecipeOption(Options):
-    """The choice between our recipe and that of the release."""
+    """Option that selects our recipe ("small") or the recipe of the release ("published")."""
 
     recipe: Recipe = "small"
 
 
 class TrainingOptions(OneRecipeOptions, RecipeOption):  # pydantic takes the last base first: ``recipe`` comes first
-    """Options of training; subclasses change a default by declaring the field again.
+    """Options of training. Subclasses change a default by declaring the field again.
 
     Args:
-        recipe: "small" is ours: AdamW with a cosine schedule. "published" is the release's: Adam, with a constant rate
-            or one that falls at milestones; ``warmup_steps`` and ``weight_decay`` do not apply.
+        recipe: "small" is ours: AdamW with a cosine schedule. "published" is the release's: Adam with a constant
+            learning rate or one that falls at milestones. It does not use ``warmup_steps`` and ``weight_decay``.
     """
 
 
@@ -149,13 +149,13 @@ ArchitectureT = TypeVar("ArchitectureT", bound=Options)
 
 
 class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
-    """Base class of a network's training; subclasses define ``example`` and ``loss``.
+    """Base class for the training of a network. Subclasses define ``example`` and ``loss``.
 
     Attributes:
         options: options of the training.
         network: architecture of the model.
         skeleton: skeleton of the truth.
-        small: whether the recipe is ours, not the release's.
+        small: whether the recipe is "small".
 
     Args:
         model: network with its starting weights.
@@ -165,7 +165,7 @@ class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
         inputs: inputs of training.
         groups: parameters with their learning rates, see `rate_groups`.
         milestones: "published": epochs, or steps if ``options.steps`` is a number, at which the rate is divided by ten.
-        shares: the same as shares of the length, if ``milestones`` is None; without any the rate is constant.
+        shares: milestones as shares of the length, used if ``milestones`` is None; empty: the rate is constant.
 
     Example:
         `poseboard.methods.algebraic.train.AlgebraicTraining`.
@@ -204,12 +204,12 @@ class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
 
 
 def rate_groups(model: nn.Module, rate: float, factors: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
-    """The trainable parameters of a network, grouped by learning rate.
+    """Group the trainable parameters of a network by learning rate, as optimisers take them.
 
     Args:
         model: the network.
         rate: learning rate.
-        factors: part of a parameter's name -> factor on the rate of all parameters with that part.
+        factors: substring -> factor on the learning rate of all parameters whose names contain the substring.
 
     Example:
         >>> rate_groups(model, 1e-3, {"alg_confidences": 4.0})  # the head learns four times as fast

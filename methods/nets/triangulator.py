@@ -1,4 +1,4 @@
-"""Base class of methods that triangulate 2D points from a network or from the samples' detections."""
+"""Base class of methods that triangulate 2D detections of the samples or of a network."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ASSOCIATION_PX = 15.0
 class Triangulator(ABC):
     """Base class of methods that triangulate 2D points. Subclasses define `triangulate`.
 
-    Samples with given detections do not use the network; their people are associated across views. ``checkpoint`` is
-    the checkpoint that was loaded, with constants and further weights for `triangulate`; None without one.
+    For samples with 2D detections, people are associated across views and the network is not used. The attribute
+    ``checkpoint`` holds the loaded checkpoint with constants and further weights for `triangulate`, or None.
 
     Args:
-        name: name of the method, for errors.
+        name: name of the method, used in errors.
         skeleton: skeleton of the predictions.
         association_px: mean epipolar distance up to which detections are one person.
-        decode: how heat maps become points.
-        checkpoints_of: methods whose checkpoints can be loaded; None: only its own.
+        decode: decoding of heat maps into points, see `Detector`.
+        checkpoints_of: names of the methods whose checkpoints can be loaded; None: only ``name``.
 
     Example:
         `poseboard.methods.dlt.method.Dlt`.
@@ -56,13 +56,13 @@ class Triangulator(ABC):
         self.checkpoint: Checkpoint | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Load the 2D network of a checkpoint; without one, all samples must have detections."""
+        """Load the 2D network of a checkpoint. If ``checkpoint`` is None, all samples must have detections."""
         self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False, people="all")
         if checkpoint is None:
             return
         content = Checkpoint.read(checkpoint)
         if content.method not in self._checkpoints_of:
-            remedy = f"give {self._name} one of {' or '.join(self._checkpoints_of)}"
+            remedy = f"use a checkpoint of {' or '.join(self._checkpoints_of)}"
             raise InputError(checkpoint, f"checkpoint is of {content.method}", remedy)
         detector = Detector.of(content, checkpoint, device, self._decode)
         if detector.joints != self.skeleton.joints:
@@ -73,7 +73,9 @@ class Triangulator(ABC):
         self.inputs = Inputs(crop_px=detector.crop_px)
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Predict people in the world frame. Joints in fewer than two views are NaN; the score is the mean confidence.
+        """Predict people in the world frame (mm). The score is the mean confidence.
+
+        Joints that are detected in fewer than two views are NaN.
 
         Raises:
             InputError: a sample has no detections and no network is loaded, or the detections have other joints.
@@ -91,9 +93,9 @@ class Triangulator(ABC):
         return [answers[i] for i in range(len(samples))]
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """Draw the detections of all views and the triangulated people; no picture without detections.
+        """Draw the detections of all views and the triangulated people; [] if the sample has no detections.
 
-        Residuals are those of the associated detections, undistorted.
+        Residuals are distances between associated detections and projections in undistorted pixels.
         """
         from poseboard.methods.drawing.people import ViewOfPeople, draw_people
         from poseboard.methods.drawing.style import pixels
@@ -131,12 +133,12 @@ class Triangulator(ABC):
         return self.checkpoint
 
     def starting_checkpoint(self, start: Path | None) -> Path:
-        """Read the checkpoint from which training starts; InputError if it does not exist."""
+        """Path of the checkpoint from which training starts; InputError if ``start`` is None."""
         return starting_checkpoint(self._name, start)
 
     @abstractmethod
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """Triangulate N people: joints (N, J, 3) in world mm; ``keys`` holds the sample key of each person."""
+        """Triangulate N people: joints (N, J, 3), world mm. ``keys`` are the keys of the N samples of these people."""
 
     def _answers(self, samples: Sequence[Sample], observations: Observations) -> list[Poses]:
         keys = [samples[i].key for i in observations.sample]
@@ -154,6 +156,6 @@ class Triangulator(ABC):
 
 
 def _median(residuals_px: Array) -> str:
-    """Median of the known residuals with its unit; "unknown" without any."""
+    """Format the median of the finite residuals with its unit; "unknown" if there are none."""
     known = residuals_px[np.isfinite(residuals_px)]
     return f"{np.median(known):.1f} px" if known.size else "unknown"

@@ -1,1 +1,1 @@
-"""Probabilistic triangulation: poses and cameras from views without extrinsics."""
+"""Probabilistic triangulation: 3D poses and camera poses from views without extrinsics."""

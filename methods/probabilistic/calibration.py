@@ -1,4 +1,4 @@
-"""How sure the posterior may be of its cameras, fitted on training rigs, whose cameras are known."""
+"""Calibration of the posterior's uncertainty on training rigs, for which the cameras are known."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _RANGE = (1.0, 100.0)
 
 
 class KnownRigs(NamedTuple):
-    """Observations of B rigs whose rotations are known.
+    """Observations of B rigs with known rotations.
 
     Args:
-        rays: (B, V, N, 2).
-        weights: (B, V, N).
-        focal_px: (B, V, N).
-        R: (B, V, 3, 3) about the first camera.
+        rays: (B, V, N, 2) observations as (x / z, y / z).
+        weights: (B, V, N) weights of the observations.
+        focal_px: (B, V, N) focal length of each observation.
+        R: (B, V, 3, 3) true rotations relative to the first camera.
     """
 
     rays: Tensor
@@ -45,7 +45,7 @@ class KnownRigs(NamedTuple):
 
 
 def frames_of_rigs(samples: Sequence[Sample], frames: int = FRAMES) -> Iterator[list[int]]:
-    """Rows of samples of equal cameras, ``frames`` of them at a time, spread over those that there are."""
+    """Iterate over groups of ``frames`` samples with equal cameras (their indices), evenly spread over the samples."""
     rows: dict[bytes, list[int]] = defaultdict(list)
     for row, sample in enumerate(samples):
         cameras = [view.camera for view in sample.views]
@@ -57,7 +57,7 @@ def frames_of_rigs(samples: Sequence[Sample], frames: int = FRAMES) -> Iterator[
 
 
 def squared_errors(posterior: Posterior, R: Tensor) -> Tensor:
-    """Squared Mahalanobis distances (B, V - 1) of the true rotations from the posterior's, of 3 degrees of freedom."""
+    """Squared Mahalanobis distances (B, V - 1) of true rotations R from posterior means; 3 degrees of freedom each."""
     error = rotation_log(R[:, 1:] @ posterior.rotation[:, 1:].mT)[..., None]
     solved, singular = torch.linalg.solve_ex(posterior.covariance[:, 1:, :3, :3], error)
     return torch.where(singular != 0, torch.inf, (error * solved)[..., 0].sum(-1))
@@ -66,17 +66,16 @@ def squared_errors(posterior: Posterior, R: Tensor) -> Tensor:
 def fit_temperature(
     batches: Iterable[KnownRigs], sampling: Sampling, seed: int, flip_order: Sequence[int] | None = None
 ) -> float:
-    """The temperature, at least 1, at which the share of true rotations inside regions of `LEVEL` is `LEVEL`.
+    """Fit the temperature (at least 1) at which credible regions of level `LEVEL` contain a share `LEVEL` of the truth.
 
-    Wider regions follow from a higher temperature, nearly in proportion: it is multiplied by the quotient of the
-    distances' quantile to that of their distribution, a few times. Regions of other levels are then as wide as the
-    distribution says.
+    A higher temperature widens the regions, nearly in proportion. Each iteration therefore multiplies the temperature
+    by the ratio of the empirical quantile of the squared distances to the quantile of their chi-squared distribution.
 
     Args:
-        batches: training rigs; without any the answer is 1.
+        batches: training rigs; if there are none, the result is 1.
         sampling: draws and rounds of the posterior; its temperature is not used.
         seed: seed of the draws.
-        flip_order: index of each joint's mirror image, to swap left and right back (`rigs_without_swaps`); None: never.
+        flip_order: index of each joint's mirror image, to correct swapped sides (`rigs_without_swaps`); None: do not.
     """
     rigs = [(known, estimate(known.rays, known.weights, known.focal_px)) for known in batches]
     if flip_order is not None:

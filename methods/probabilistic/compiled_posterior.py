@@ -2,12 +2,12 @@
 # ^ numba infers the types of compiled functions; nothing outside ``posterior`` calls them.
 # ruff: noqa: PLR0912, PLR0915
 # ^ long loops: a call of a compiled function copies the headers of its arrays.
-"""Compiled sampling of camera posteriors; `posterior` says what it computes, and does the same with gradients.
+"""Compiled sampling of camera posteriors; `posterior` describes the algorithm and implements it with gradients.
 
-Arrays are float64 and C-contiguous. Draws are computed `LANES` at a time, one per SIMD lane, and each rig by itself.
-Of C cameras after the first, a draw has D = 6 C - 1 coordinates: 3 C of the rotations, then those of the translations.
+Arrays are float64 and C-contiguous. `LANES` draws are computed at once, one per SIMD lane, and each rig separately.
+With C cameras after the first, a draw has D = 6 C - 1 coordinates: 3 C of rotations, and the rest of translations.
 
-Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
+All constants and functions are in this file, because numba renews its cache on disk only when this file changes.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _cholesky(A, first, last, tril, inverse):
-    """The factor of a diagonal block and the factor's inverse, in the same block; the log of its determinant.
+    """Fill the Cholesky factor of a diagonal block and its inverse; return the log of the factor's determinant.
 
-    NaN where the block is not positive, or its eigenvalues are so far apart that they would be kept apart less.
+    The result is NaN if the block is not positive, or if its eigenvalues differ so much that they need a floor.
     """
     trace = squared = log_det = 0.0
     for i in range(first, last):
@@ -69,7 +69,7 @@ def _cholesky(A, first, last, tril, inverse):
 
 @_inner
 def _invert(A, tril, inverse, out):
-    """``out = A^-1``; whether that is sound."""
+    """Set ``out`` to the inverse of A; return whether the inverse is numerically reliable."""
     D = len(A)
     if not np.isfinite(_cholesky(A, 0, D, tril, inverse)):
         return False
@@ -85,9 +85,9 @@ def _invert(A, tril, inverse, out):
 
 @_inner
 def _propose(covariance, d, inflation, tril, inverse, given, cross):
-    """A proposal with a covariance: factors of rotation and translation on the diagonal, and the slope below.
+    """Fill a proposal with a covariance: factors of rotation and translation on the diagonal, and the slope below.
 
-    The log of its determinant; NaN where it is not sound.
+    Return the log of the determinant; NaN if the factorization is not reliable.
     """
     D = len(covariance)
     log_det = _cholesky(covariance, 0, d, tril, inverse)
@@ -173,7 +173,7 @@ def _log_density(z, mean, d, tril, inverse, log_det, centred, lanes, out):
 
 @_inner
 def _place(z, R0, t0, basis, cameras, prior):
-    """Fill the cameras (V, 12 x LANES) of draws, rows of R and then t, and the log of the prior (LANES,)."""
+    """Fill the cameras (V, 12 x LANES) of draws, rows of R and then t, and their log priors (LANES,)."""
     C = len(R0)
     d = 3 * C
     for lane in range(LANES):
@@ -230,7 +230,7 @@ def _place(z, R0, t0, basis, cameras, prior):
 
 @_inner
 def _log(x):
-    """The logarithm of a number of 1 or more, in arithmetic alone, so that lanes stay together."""
+    """Logarithm of a number of at least 1 by arithmetic only, so that the compiler vectorises loops over it."""
     bits = np.float64(x).view(np.uint64)
     exponent = np.uint64((bits >> _SHIFT) | _MAGIC).view(np.float64) - _OFFSET
     mantissa = np.uint64((bits & _MANTISSA) | _ONE).view(np.float64) * _HALF_ROOT  # 0.71 to 1.41
@@ -243,7 +243,7 @@ def _log(x):
 
 @_inner
 def _see(cameras, ray, w, f, variance, acc, X, m, out):
-    """Triangulate by LANES draws of the cameras, into ``X`` (M, N, 3) from ``m``; log likelihoods (LANES,)."""
+    """Triangulate with LANES draws of the cameras into ``X`` (M, N, 3) from index ``m``; fill their log likelihoods."""
     V, _, N = ray.shape
     for lane in range(LANES):
         out[lane] = 0.0
@@ -341,7 +341,7 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
 
 @_inner
 def _weigh(log_weights, count, share):
-    """Fill ``share`` with the softmax of the first values; the effective number of draws."""
+    """Fill ``share`` with the soft-max of the first ``count`` log weights; return the effective sample size."""
     largest = -np.inf
     for m in range(count):
         largest = max(largest, log_weights[m])
@@ -358,7 +358,7 @@ def _weigh(log_weights, count, share):
 
 @_inner
 def _refit(z, share, effective, enough, start, mean, covariance, lanes):
-    """The moments of draws; those of the start where too few count."""
+    """Fill mean and covariance of weighted draws, or those of the start if the effective sample size is too small."""
     D = len(start)
     blocks = len(share) // LANES
     for i in range(D):
@@ -398,27 +398,27 @@ def sample(
     R0, t0, basis, precision, noise, inflation, enough, ray, w, f, sigma, R, t, points, share, effective, covariance,
     sound,
 ):  # fmt: skip
-    """Draw cameras of B rigs, weigh and refit, round after round.
+    """Sample camera posteriors of B rigs: draw, weight and refit the proposal in every round.
 
     Args:
-        R0: (B, C, 3, 3) rotations of the cameras after the first, about which draws are.
-        t0: (B, 3 C) their translations.
-        basis: (B, 3 C, 3 C - 1) of the changes of translations.
-        precision: (B, D, D) of the first proposal.
-        noise: (K, M / LANES, D, LANES) of K rounds of M draws.
-        inflation: of proposals.
-        enough: effective draws from which a proposal is fitted to them.
-        ray: (B, V, 2, N), finite.
-        w: (B, V N).
-        f: (B, V N).
-        sigma: (B,) px.
-        R: (B, K M, V, 3, 3), filled.
-        t: (B, K M, V, 3), filled.
-        points: (B, K M, N, 3), filled.
-        share: (B, K M), filled.
-        effective: (B,), filled.
-        covariance: (B, D, D), filled.
-        sound: (B,), filled: whether a rig could be solved here.
+        R0: (B, C, 3, 3) starting rotations of the cameras after the first.
+        t0: (B, 3 C) starting translations of these cameras.
+        basis: (B, 3 C, 3 C - 1) basis of the changes of translations.
+        precision: (B, D, D) precision of the first proposal.
+        noise: (K, M / LANES, D, LANES) standardised draws for K rounds of M draws.
+        inflation: factor on the scale of proposals.
+        enough: effective sample size from which a proposal is fitted to the draws.
+        ray: (B, V, 2, N) observations; finite.
+        w: (B, V N) weights of the observations.
+        f: (B, V N) focal lengths of the observations.
+        sigma: (B,) standard deviation of a coordinate, px.
+        R: (B, K M, V, 3, 3) output: rotations of the draws.
+        t: (B, K M, V, 3) output: translations of the draws.
+        points: (B, K M, N, 3) output: triangulated points.
+        share: (B, K M) output: normalised weights of the draws.
+        effective: (B,) output: effective sample size.
+        covariance: (B, D, D) output: covariance of the coordinates.
+        sound: (B,) output: whether the result of a rig is numerically reliable.
     """
     B, C = R0.shape[0], R0.shape[1]
     V, D, d = C + 1, 6 * C - 1, 3 * C
@@ -481,7 +481,7 @@ def sample(
 
 @_kept
 def spread(R, t, share, mean_R, mean_t, covariance):
-    """Fill ``covariance`` (B, V, 6, 6) of left Rodrigues vectors and translations of draws about (B, V, ...) means."""
+    """Fill ``covariance`` (B, V, 6, 6) of draws about their means, in left Rodrigues vectors and translations."""
     B, M, V = t.shape[:3]
     moved = np.empty(6)
     for b in range(B):

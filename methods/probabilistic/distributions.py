@@ -1,9 +1,9 @@
-"""The families of the camera distribution: angular central Gaussian and multivariate Student-t.
+"""Distributions of cameras: angular central Gaussian and multivariate Student-t.
 
-Quaternions are (w, x, y, z); q and -q are the same rotation, and the angular central Gaussian gives both the same
-density. About a rotation its density is that of a Cauchy distribution of Rodrigues vectors, 2 tan(angle / 2) times the
-axis (`rodrigues`): the projection of a Gaussian onto the tangent plane. So a joint Cauchy distribution of several
-rotations has an angular central Gaussian of each (`acg_scale`).
+Quaternions are (w, x, y, z). q and -q are the same rotation, and the angular central Gaussian gives both the same
+density. In Rodrigues vectors about a rotation, 2 tan(angle / 2) times the axis (`rodrigues`), this density is a Cauchy
+distribution, the central projection of a Gaussian onto the tangent plane. Therefore, each rotation of a joint Cauchy
+distribution of several rotations has an angular central Gaussian (`acg_scale`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NO_DIRECTION = 1e-6
 
 
 def acg_sample(scale_tril: Tensor, normals: Tensor) -> Tensor:
-    """Unit quaternions of an angular central Gaussian from standard normal numbers.
+    """Draw unit quaternions from an angular central Gaussian, given standard normal numbers.
 
     Args:
-        scale_tril: (..., 4, 4) Cholesky factor of the parameter.
-        normals: (..., 4).
+        scale_tril: (..., 4, 4) Cholesky factor of the parameter matrix.
+        normals: (..., 4) standard normal numbers.
 
     Returns:
-        (..., 4); the identity where a draw has no direction.
+        Quaternions (..., 4); the identity for a draw of length 0.
 
     Example:
         >>> acg_sample(torch.eye(4), torch.tensor([3.0, 0.0, 4.0, 0.0])).tolist()
@@ -39,20 +39,25 @@ def acg_sample(scale_tril: Tensor, normals: Tensor) -> Tensor:
 
 
 def acg_log_prob(scale_tril: Tensor, q: Tensor) -> Tensor:
-    """Log density (...) of unit quaternions (..., 4) on the sphere S³, given a Cholesky factor (..., 4, 4)."""
+    """Log density (...) of an angular central Gaussian on S³ at unit quaternions (..., 4).
+
+    Args:
+        scale_tril: (..., 4, 4) Cholesky factor of the parameter matrix.
+        q: (..., 4) unit quaternions.
+    """
     solved = torch.linalg.solve_triangular(scale_tril, q[..., None], upper=False)[..., 0]
     log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -math.log(2 * math.pi**2) - log_det - 2 * (solved**2).sum(-1).log()
 
 
 def student_t_log_prob(loc: Tensor, scale_tril: Tensor, df: float, value: Tensor) -> Tensor:
-    """Log density (...) of values (..., d) under a multivariate Student-t; ``df=1`` is Cauchy's distribution."""
+    """Log density (...) of a multivariate Student-t distribution at values (..., d); ``df=1`` is the Cauchy."""
     solved = torch.linalg.solve_triangular(scale_tril, (value - loc)[..., None], upper=False)[..., 0]
     return student_t_log_prob_of(solved, scale_tril, df)
 
 
 def student_t_log_prob_of(solved: Tensor, scale_tril: Tensor, df: float) -> Tensor:
-    """The same of standardised values (..., d): ``scale_tril`` solved for value - loc."""
+    """Log density as `student_t_log_prob`, for standardised values (..., d): ``scale_tril``^-1 (value - loc)."""
     d = solved.shape[-1]
     log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     constant = math.lgamma((df + d) / 2) - math.lgamma(df / 2) - d / 2 * math.log(df * math.pi)
@@ -60,27 +65,27 @@ def student_t_log_prob_of(solved: Tensor, scale_tril: Tensor, df: float) -> Tens
 
 
 def rodrigues(q: Tensor) -> Tensor:
-    """Unit quaternions (..., 4) -> Rodrigues vectors (..., 3), in radians for small angles; infinite at half a turn."""
+    """Convert unit quaternions (..., 4) to Rodrigues vectors (..., 3): 2 tan(angle / 2) times the axis."""
     return 2 * q[..., 1:] / q[..., :1]
 
 
 def quaternion_of_rodrigues(x: Tensor) -> Tensor:
-    """Rodrigues vectors (..., 3) -> unit quaternions (..., 4)."""
+    """Convert Rodrigues vectors (..., 3) to unit quaternions (..., 4)."""
     g = torch.cat([torch.ones_like(x[..., :1]), x / 2], dim=-1)
     return g / torch.linalg.vector_norm(g, dim=-1, keepdim=True)
 
 
 def haar_log_density(x: Tensor) -> Tensor:
-    """Log density (...) of the uniform distribution of rotations at Rodrigues vectors (..., 3), up to a constant."""
+    """Log density (...) of uniformly distributed rotations at Rodrigues vectors (..., 3), up to a constant."""
     return -2 * torch.log1p((x**2).sum(-1) / 4)
 
 
 def acg_scale(q: Tensor, covariance: Tensor) -> Tensor:
-    """The parameter (..., 4, 4) of the angular central Gaussian about rotations, of left Rodrigues vectors.
+    """Parameter matrix (..., 4, 4) of the angular central Gaussian that equals a Cauchy distribution about rotations.
 
     Args:
-        q: (..., 4) the rotation of the highest density.
-        covariance: (..., 3, 3) scale matrix of the Cauchy distribution of x, in a turn by x after q.
+        q: (..., 4) rotations with the highest density.
+        covariance: (..., 3, 3) scale matrix of the Cauchy distribution of left Rodrigues vectors.
     """
     w, x, y, z = q.unbind(-1)
     # d/dx of quaternion_of_rodrigues(x) q at 0, twice

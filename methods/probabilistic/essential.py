@@ -1,4 +1,4 @@
-"""Cameras from 2D points as one writes it with OpenCV: essential matrices, PnP, bundle adjustment."""
+"""Standard camera estimation from 2D points with OpenCV: essential matrices, PnP, bundle adjustment."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PAIR_STEPS = 8
 def essential_start(
     rays: Array, weights: Array, threshold: float, pair: tuple[int, int] = (0, 1)
 ) -> tuple[Array, Array] | None:
-    """Cameras of one rig: the essential matrix of a pair of views, and PnP for every other view.
+    """Estimate the cameras of one rig from the essential matrix of a pair of views, and by PnP for every other view.
 
     Args:
         rays: (V, N, 2) normalised image points.
-        weights: (V, N); an observation with weight 0 does not count.
-        threshold: threshold of MAGSAC, in the unit of rays.
-        pair: the two views.
+        weights: (V, N) weights; an observation with weight 0 does not count.
+        threshold: threshold of MAGSAC, in the unit of ``rays``.
+        pair: indices of the two views.
 
     Returns:
-        R (V, 3, 3) and t (V, 3) in the frame of the pair's first view, with its second at distance 1; None where OpenCV
-        finds no essential matrix. A view without a PnP solution stands where the pair's first one does.
+        R (V, 3, 3) and t (V, 3) in the frame of the pair's first view, with the pair's second view at distance 1. A
+        view without a PnP solution gets the pose of the pair's first view. None if OpenCV finds no essential matrix.
     """
     first, second = pair
     both = (weights[[first, second]] > 0).all(axis=0)
@@ -66,17 +66,17 @@ def essential_start(
 
 
 def essential_rigs(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 30) -> Rig:
-    """Rigs from the pair of views with the lowest reprojection cost over all views, by bundle adjustment.
+    """Estimate rigs from the pair of views with the lowest reprojection cost over all views, by bundle adjustment.
 
-    `essential_start` of every pair is adjusted by a few steps, all pairs of all rigs at once. The best one of a rig
-    (`best_hypotheses`, as in `relative_pose.estimate`) is adjusted further. Where no pair has an essential matrix, the
-    adjustment starts from cameras side by side.
+    The start of every pair (`essential_start`) is adjusted by a few steps. The best start of each rig
+    (`best_hypotheses`, as in `relative_pose.estimate`) is adjusted further. If no pair of a rig has an essential
+    matrix, the adjustment starts from cameras side by side.
 
     Args:
-        rays: (B, V, N, 2).
-        weights: (B, V, N).
-        focal_px: (B, V, N).
-        steps: steps of the last adjustment.
+        rays: (B, V, N, 2) observations as (x / z, y / z).
+        weights: (B, V, N) weights of the observations.
+        focal_px: (B, V, N) focal length of each observation.
+        steps: number of steps of the last adjustment.
     """
     views = rays.shape[1]
     beside = np.tile(np.eye(3), (views, 1, 1)), np.arange(views)[:, None] * np.array([[-1.0, 0.0, 0.0]])

@@ -1,4 +1,4 @@
-"""Probabilistic triangulation (Jiang, Hu and Xia, ICCV 2023): poses and cameras from views without extrinsics."""
+"""Probabilistic triangulation (Jiang, Hu and Xia, ICCV 2023): 3D poses and cameras from views without extrinsics."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class _Rig:
     """Samples that share their cameras.
 
     Args:
-        rows: of the samples.
-        places: of each sample: camera of the rig -> place among the sample's views, -1 where it lacks the view. The
-            cameras that most samples have come first.
+        rows: indices of the samples in the batch.
+        places: for each sample and each camera of the rig, the index among the sample's views; -1 if the sample lacks
+            the camera. Cameras that most samples have come first.
     """
 
     rows: tuple[int, ...]
@@ -48,7 +48,7 @@ class _Rig:
 
     @classmethod
     def of(cls, rows: Sequence[int], samples: Sequence[Sample]) -> _Rig:
-        """The rig of some samples, by the names of their views."""
+        """Build the rig of samples with equal cameras. Views with equal names are the same camera."""
         names = [[view.name for view in samples[row].views] for row in rows]
         counts = Counter(name for of_sample in names for name in of_sample)
         cameras = [name for name, _ in counts.most_common()]
@@ -59,12 +59,12 @@ class _Rig:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Frames and cameras."""
+        """Number of frames and number of cameras."""
         return len(self.rows), len(self.places[0])
 
 
 class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulation]):
-    """The 3D pose of one person and the cameras that see it, from crops with known intrinsics alone."""
+    """Probabilistic triangulation of one person and the cameras, from crops with known intrinsics only."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         parsed = parse_options(ProbabilisticOptions, options, "probabilistic")
@@ -74,20 +74,19 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         self._mirrored, self._swaps = parsed.orders(skeleton)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[ProbabilisticTriangulation, int]:
-        """The backbone with its confidence head."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels."""
         architecture = Architecture.of(checkpoint, where).exact
         architecture.require(self.skeleton, where)
         return ProbabilisticTriangulation(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person per sample, in the frame of the sample's first view, in mm; a joint in fewer than two views: NaN.
+        """Predict one person per sample in the frame of the sample's first view (mm). The score is the mean confidence.
 
-        Samples of one rig (`Sample.rig`) share their cameras. The scale is that of the training poses: one factor per
-        rig brings the median size of its whole poses to ``size_mm``; without a whole pose all of them and the positions
-        of the cameras are NaN. Columns: ``camera_R`` and ``camera_t_mm`` of the recovered cameras, their
-        ``camera_covariance`` where the posterior is sampled, and ``size_mm``; none where the true cameras are given.
-        The score is the mean confidence.
+        Joints in fewer than two views are NaN. Samples of one rig (`Sample.rig`) share their cameras. The scale is that
+        of the training poses: one factor per rig makes the median size of its complete poses ``size_mm``. If no pose of
+        a rig is complete, its poses and camera positions are NaN. Columns: ``camera_R`` and ``camera_t_mm`` of the
+        recovered cameras, ``camera_covariance`` for solver "posterior", and ``size_mm``; none for solver "given".
         """
         if not samples:
             return []
@@ -98,7 +97,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         return [answers[row] for row in range(len(samples))]
 
     def training(self, start: Path | None, seed: int) -> ProbabilisticTraining | None:
-        """From the backbone in ``start``; None for solvers that take the weights of the row under ``after``."""
+        """Training from the backbone in ``start``; None for solvers other than "posterior", which use it unchanged."""
         if self.options.solver != "posterior":
             return None
         content, start = self.read_start(start)
@@ -111,7 +110,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
     def _of_rigs(
         self, samples: Sequence[Sample], rigs: Sequence[_Rig], rays: Tensor, weights: Tensor, focal_px: Tensor
     ) -> dict[int, Poses]:
-        """The answers of rigs with equal numbers of frames and cameras, by row."""
+        """Predictions of rigs with equal numbers of frames and cameras, by index of the sample."""
         frames, views = rigs[0].shape
         joints = len(self.skeleton)
         if views < 2:
@@ -142,13 +141,13 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
 
     @property
     def _camera_columns(self) -> tuple[str, ...]:
-        """What is said of recovered cameras; only the posterior says how sure it is of them."""
+        """Names of the prediction columns for recovered cameras. Only the posterior has covariances."""
         if self.options.solver == "given":
             return ()
         return ("camera_R", "camera_t_mm", *(("camera_covariance",) if self.options.solver == "posterior" else ()))
 
     def _solve(self, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Cameras (B, V, 3, 3), (B, V, 3), points (B, N, 3), the cameras' covariances (B, V, 6, 6), final weights."""
+        """Solve for cameras R (B, V, 3, 3), t (B, V, 3), points (B, N, 3), covariances (B, V, 6, 6), final weights."""
         options = self.options
         if options.solver == "essential":
             rig = essential_rigs(rays, weights, focal_px)
@@ -175,7 +174,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         focal_px: Tensor,
         score: Array,
     ) -> dict[int, Poses]:
-        """Triangulation with the true cameras, which are those of a rig's first sample, in the world frame."""
+        """Triangulate in the world frame with the true cameras, which are those of a rig's first sample."""
         first = [[samples[rig.rows[0]].views[place].camera for place in rig.places[0]] for rig in rigs]
         R = torch.from_numpy(np.stack([[camera.R for camera in cameras] for cameras in first]))
         t = torch.from_numpy(np.stack([[camera.t for camera in cameras] for cameras in first]))
@@ -194,7 +193,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         covariance: Tensor,
         score: Array,
     ) -> dict[int, Poses]:
-        """Answers in mm in the frame of each sample's first view: points (B, T, J, 3) of rigs."""
+        """Convert points (B, T, J, 3) of rigs to predictions in mm in the frame of each sample's first view."""
         size_mm = self._constants["size_mm"]
         poses = points.numpy()
         sizes = bone_lengths_mm(poses, self.skeleton)
@@ -224,19 +223,19 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
 
 
 def _located(weights: Tensor) -> Tensor:
-    """Joints that at least two views see: weights (B, V, ...) -> (B, ..., 1)."""
+    """Mask (B, ..., 1) of joints with weights (B, V, ...) above 0 in at least two views."""
     return ((weights > 0).sum(1) >= 2)[..., None]
 
 
 def _about(covariance: Array, slots: Sequence[int], reference: int) -> Array:
-    """Covariances (V, 6, 6) of a sample's cameras; NaN where its first view is not the rig's, about which they are."""
+    """Covariances (V, 6, 6) of a sample's cameras; NaN if its first view is not the reference camera of the rig."""
     if reference != 0:
         return np.full((len(slots), 6, 6), np.nan)
     return covariance[list(slots)]
 
 
 def _batches(samples: Sequence[Sample]) -> Iterator[list[_Rig]]:
-    """The rigs of some samples, those with equal numbers of frames and cameras together."""
+    """Iterate over batches of rigs with equal numbers of frames and cameras."""
     of_name: dict[object, list[int]] = defaultdict(list)
     for row, sample in enumerate(samples):
         of_name[row if sample.rig is None else sample.rig].append(row)

@@ -1,4 +1,4 @@
-"""The network of probabilistic triangulation: heat maps, soft-argmax, confidences, camera posterior, mean pose."""
+"""Network of probabilistic triangulation: heat maps, soft-argmax, confidences, camera posterior, mean pose."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sampl
 
 
 class ProbabilisticTriangulation(nn.Module):
-    """A backbone with a confidence head; its tensors are ``backbone.*``. The geometry has no weights.
+    """Network of a backbone with a confidence head (``backbone.*``). The geometry has no weights.
 
     Args:
         architecture: architecture of the backbone.
-        backbone: built from it.
+        backbone: network built from the architecture.
     """
 
     def __init__(self, architecture: Architecture, backbone: nn.Module) -> None:
@@ -32,7 +32,10 @@ class ProbabilisticTriangulation(nn.Module):
         self.backbone = backbone
 
     def see(self, images: Tensor, flip_order: Sequence[int] | None = None) -> Joints:
-        """2D joints and confidences of normalised crops (n, 3, S, S); with an order those of `see_both_ways`."""
+        """Detect 2D joints and confidences in normalised crops (n, 3, S, S).
+
+        With ``flip_order``, results are means over the crops and their mirror images (`see_both_ways`).
+        """
         if flip_order is None:
             return see_joints(self.architecture, self.backbone, images)
         return see_both_ways(self.architecture, self.backbone, images, flip_order)
@@ -49,19 +52,19 @@ class ProbabilisticTriangulation(nn.Module):
         steps: int,
         generator: torch.Generator,
     ) -> tuple[Posterior, Joints]:
-        """The posterior of B samples, each a rig of its own, whose adjustment starts from given cameras.
+        """Sample the camera posteriors of B samples, each a separate rig, for training.
 
-        Draws and proposals are constants; gradients reach the 2D joints and confidences.
+        Draws and proposals are treated as constants. Gradients reach the 2D joints and confidences.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views of sample after sample.
-            K: (B, V, 3, 3) of the crops; singular where a view is absent.
-            R: (B, V, 3, 3) cameras to start from; a training knows them, and they are no more than a start.
-            t: (B, V, 3) likewise.
-            valid: (B, V) bool with n true.
-            lens_px: (n, J, 2) offsets that undo the lens.
+            images: (n, 3, S, S) normalised crops, ordered by sample, then view.
+            K: (B, V, 3, 3) intrinsics of the crops; singular where a view is absent.
+            R: (B, V, 3, 3) rotations from which bundle adjustment starts. In training these are the true rotations.
+            t: (B, V, 3) translations from which bundle adjustment starts.
+            valid: (B, V) bool, whether the sample has this view; n values are True.
+            lens_px: (n, J, 2) offsets from distorted to undistorted 2D points.
             sampling: draws and rounds of the posterior.
-            steps: steps of bundle adjustment.
+            steps: number of steps of bundle adjustment.
             generator: random generator of the draws.
         """
         joints = self.see(images)
@@ -75,12 +78,12 @@ class ProbabilisticTriangulation(nn.Module):
 def observe(
     model: ProbabilisticTriangulation, samples: Sequence[Sample], device: str, flip_order: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`observations` in the views of samples, in their order; on the processor.
+    """Detect joints in samples, and return `observations` (rays, weights, focal lengths) on the CPU.
 
     Args:
-        model: on ``device``.
-        samples: with crops or whole images of the network's size.
-        device: device of the network.
+        model: network on ``device``.
+        samples: samples with crops or whole images of the network's size.
+        device: torch device of the network.
         flip_order: see `ProbabilisticTriangulation.see`.
     """
     arch = model.architecture
@@ -96,17 +99,17 @@ def observe(
 
 
 def observations(points_px: Tensor, confidences: Tensor, K: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the geometry sees of n views of B samples.
+    """Convert 2D joints in n views of B samples to rays, weights and focal lengths.
 
     Args:
-        points_px: (n, J, 2) with the lens undone.
-        confidences: (n, J).
-        K: (B, V, 3, 3).
-        valid: (B, V) bool with n true.
+        points_px: (n, J, 2) undistorted crop pixels.
+        confidences: (n, J) confidences of the joints.
+        K: (B, V, 3, 3) intrinsics of the crops.
+        valid: (B, V) bool, whether the sample has this view; n values are True.
 
     Returns:
-        rays (B, V, J, 2), weights (B, V, J), 0 where a view is absent or a number is not finite, and focal lengths
-        (B, V, J) px; float64.
+        Rays (B, V, J, 2); weights (B, V, J), 0 where a view is absent or a number is not finite; and focal lengths
+        (B, V, J) in px. All are float64.
     """
     eye = torch.eye(3, dtype=torch.float64, device=points_px.device)
     K = torch.where(valid[..., None, None], K.double(), eye)
@@ -124,9 +127,9 @@ def observations(points_px: Tensor, confidences: Tensor, K: Tensor, valid: Tenso
 
 
 def relative(confidences: Tensor) -> Tensor:
-    """Confidences (B, V, N) divided by the mean of a rig's observations, those that are not 0.
+    """Confidences (B, V, N) divided by the mean of a rig's confidences above 0.
 
-    Without it a training would raise all of them: a sharper likelihood is no better one.
+    Without this step training would raise all confidences, although a sharper likelihood is not a better one.
     """
     used = (confidences > 0).sum((1, 2), keepdim=True).clamp_min(1)
     return confidences / (confidences.sum((1, 2), keepdim=True) / used).clamp_min(1e-12)
@@ -135,18 +138,18 @@ def relative(confidences: Tensor) -> Tensor:
 def rigs_without_swaps(
     rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int], steps: int = 12
 ) -> tuple[Rig, Tensor, Tensor]:
-    """Recovered rigs once more, with left and right swapped back in frames of views that contradict the others.
+    """Correct swapped left and right in frames of views that contradict the others, and adjust these rigs again.
 
     Args:
-        rig: B rigs.
-        rays: (B, V, T J, 2) of T frames; finite where their weight is not 0.
-        weights: (B, V, T J).
-        focal_px: (B, V, T J).
+        rig: B recovered rigs.
+        rays: (B, V, T J, 2) observations in T frames; finite where their weight is not 0.
+        weights: (B, V, T J) weights of the observations.
+        focal_px: (B, V, T J) focal length of each observation.
         flip_order: index of each joint's mirror image.
-        steps: steps of bundle adjustment of rigs in which views were swapped.
+        steps: number of steps of bundle adjustment for rigs with swapped views.
 
     Returns:
-        The rigs, rays and weights.
+        Adjusted rigs, corrected rays and corrected weights.
     """
     rays, weights, swapped = swap_back_frames(rig.R, rig.t, rays, weights, focal_px, flip_order)
     if len(rows := torch.nonzero(swapped)[:, 0]):
@@ -158,7 +161,19 @@ def rigs_without_swaps(
 def swap_back_frames(
     R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`swap_back` in every frame of B rigs; rays (B, V, T J, 2), weights (B, V, T J), and whether any changed (B,)."""
+    """Apply `swap_back` to every frame of B rigs.
+
+    Args:
+        R: (B, V, 3, 3) rotations.
+        t: (B, V, 3) translations.
+        rays: (B, V, T J, 2) observations in T frames.
+        weights: (B, V, T J) weights of the observations.
+        focal_px: (B, V, T J) focal length of each observation.
+        flip_order: index of each joint's mirror image.
+
+    Returns:
+        Corrected rays and weights, and (B,) bool, whether any view of a rig was swapped.
+    """
     joints = len(flip_order)
     frames = rays.shape[2] // joints
     seen, w, focal = (

@@ -1,13 +1,17 @@
-"""The posterior of the cameras of a rig, by iterated Monte Carlo, and what follows from it for the points.
+"""Posterior of the cameras of a rig and of the triangulated points, by iterated importance sampling.
 
-Jiang, Hu and Xia (ICCV 2023): draw camera poses, weight each by how well the 2D points agree, refit, repeat. Corrected
-in four ways: the start is a bundle adjustment, and the first proposal its covariance; draws are weighted by likelihood
-over proposal density, of all rounds together (adaptive multiple importance sampling); a refit takes place only where
-enough draws count; and the answer is the posterior mean of the triangulated points, not the best draw.
+Jiang, Hu and Xia (ICCV 2023) draw camera poses, weight them by the agreement of the 2D points, refit the proposal and
+repeat. We correct this in four ways:
 
-The proposal: rotations of all cameras after the first are jointly Cauchy in Rodrigues vectors, so that each camera's is
-an angular central Gaussian; translations are Student-t with 3 degrees of freedom given the rotations. Correlations
-between the cameras, which are large, are kept. The common scale is fixed: |t| of the second camera is 1.
+* The start is a bundle adjustment, and its covariance defines the first proposal.
+* Weights are likelihood times prior divided by proposal density, over the draws of all rounds (adaptive multiple
+  importance sampling).
+* The proposal is refitted only if the effective sample size is large enough.
+* The prediction is the posterior mean of the triangulated points instead of the best draw.
+
+In the proposal, rotations of all cameras after the first are jointly Cauchy in Rodrigues vectors, so that each rotation
+has an angular central Gaussian. Given the rotations, translations are Student-t with 3 degrees of freedom. The large
+correlations between cameras are kept. The common scale is fixed by |t| = 1 for the second camera.
 """
 
 from __future__ import annotations
@@ -47,16 +51,16 @@ _FLOOR = 1e-10
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the posterior is sampled.
+    """Options for sampling the posterior.
 
     Args:
-        draws: draws per round.
-        rounds: rounds of drawing and refitting.
+        draws: number of draws per round.
+        rounds: number of rounds of drawing and refitting.
         inflation: factor on the scale of the proposals.
-        fewest_effective: effective sample size below which the weights are tempered, by a power below 1; 0: never. For
-            training, where gradients of few effective draws are mostly noise.
-        temperature: number of observations that count as one; its inverse is the power of the likelihood. The errors
-            of a network are correlated within a frame and a view (`calibration`).
+        fewest_effective: effective sample size below which weights are tempered (raised to a power below 1); 0: never.
+            Used in training, because gradients of few effective draws are mostly noise.
+        temperature: number of observations that count as one; the likelihood is raised to the inverse. It accounts for
+            errors of a network that are correlated within a frame and a view (`calibration`).
     """
 
     draws: int = 256
@@ -67,16 +71,17 @@ class Sampling:
 
 
 class Posterior(NamedTuple):
-    """Draws of the cameras of B rigs, their weights, and moments.
+    """Camera posterior of B rigs: M weighted draws and their moments.
 
     Args:
-        R: (B, M, V, 3, 3) draws, the first camera is the reference.
-        t: (B, M, V, 3), the second of length 1.
-        points: (B, M, N, 3) triangulated by each.
-        weights: (B, M), sum 1.
-        rotation: (B, V, 3, 3).
-        translation: (B, V, 3).
-        covariance: (B, V, 6, 6) of a left rotation vector and of t about the means; zero for the first camera.
+        R: (B, M, V, 3, 3) drawn rotations; the first camera is the reference.
+        t: (B, M, V, 3) drawn translations; the second camera's has length 1.
+        points: (B, M, N, 3) points triangulated with each draw.
+        weights: (B, M) normalised weights of the draws.
+        rotation: (B, V, 3, 3) mean rotations.
+        translation: (B, V, 3) mean translations.
+        covariance: (B, V, 6, 6) covariance of the left rotation vector and of t about the means; zero for the first
+            camera.
         effective: (B,) effective sample size.
     """
 
@@ -91,12 +96,12 @@ class Posterior(NamedTuple):
 
     @property
     def mean_points(self) -> Tensor:
-        """(B, N, 3) posterior mean of the points; differentiable."""
+        """Posterior mean (B, N, 3) of the points; differentiable."""
         return torch.einsum("bm,bmnc->bnc", self.weights, self.points)
 
 
 class _Proposal(NamedTuple):
-    """Rotations Cauchy, translations Student-t given them; coordinates about the start."""
+    """Proposal in coordinates about the start: rotations are Cauchy, and given them, translations are Student-t."""
 
     rotation: Tensor  # (B, 3 C) location
     rotation_tril: Tensor  # (B, 3 C, 3 C)
@@ -105,14 +110,14 @@ class _Proposal(NamedTuple):
     translation_tril: Tensor  # (B, 3 C - 1, 3 C - 1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """(B, count, 6 C - 1)."""
+        """Draw coordinates (B, count, 6 C - 1)."""
         x = self._t(self.rotation_tril, _ROTATION_DF, count, generator)
         tau = self._t(self.translation_tril, TRANSLATION_DF, count, generator)
         tau = tau + self.translation[:, None] + x @ self.slope.mT
         return torch.cat([x + self.rotation[:, None], tau], dim=-1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """(B, M) of draws (B, M, 6 C - 1)."""
+        """Log density (B, M) of draws (B, M, 6 C - 1)."""
         d = self.rotation.shape[-1]
         x = z[..., :d] - self.rotation[:, None]
         tau = z[..., d:] - self.translation[:, None] - x @ self.slope.mT
@@ -133,13 +138,13 @@ def _t_density(centred: Tensor, tril: Tensor, df: float) -> Tensor:
 
 
 def _floored(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, not below a share of the largest, and eigenvectors of symmetric matrices."""
+    """Eigenvalues of symmetric matrices, raised to at least a share of the largest, and eigenvectors."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     return values.clamp_min((_FLOOR * values[..., -1:]).clamp_min(1e-30)), vectors
 
 
 def _tril(covariance: Tensor) -> Tensor:
-    """Cholesky factor with a floor of the eigenvalues."""
+    """Cholesky factor of a covariance whose eigenvalues are raised to a floor, see `_floored`."""
     values, vectors = _floored(covariance)
     # QR of a square root: its R is the factor, up to signs
     upper = torch.linalg.qr((vectors * values.sqrt()[..., None, :]).mT).R
@@ -157,7 +162,7 @@ def _proposal(mean: Tensor, covariance: Tensor, d: int, inflation: float) -> _Pr
 
 
 def _scale_free(t: Tensor) -> Tensor:
-    """Orthonormal basis (B, 3 C, 3 C - 1) of the translations' changes that leave their common scale (B, 3 C)."""
+    """Orthonormal basis (B, 3 C, 3 C - 1) of changes of translations (B, 3 C) that keep their common scale."""
     direction = t / torch.linalg.vector_norm(t, dim=-1, keepdim=True).clamp_min(1e-12)
     last = torch.zeros_like(direction)
     last[..., -1] = torch.where(direction[..., -1] > 0, -1.0, 1.0).to(t)  # far from the direction: no cancellation
@@ -169,7 +174,10 @@ def _scale_free(t: Tensor) -> Tensor:
 
 
 class Coordinates(NamedTuple):
-    """Coordinates of the cameras after the first about a start: Rodrigues vectors, and translations at fixed scale."""
+    """Coordinates of cameras relative to a start: Rodrigues vectors, and translations at fixed scale.
+
+    The first camera is the reference and has no coordinates; C other cameras have 6 C - 1.
+    """
 
     q: Tensor  # (B, C, 4)
     t: Tensor  # (B, 3 C)
@@ -177,12 +185,12 @@ class Coordinates(NamedTuple):
 
     @classmethod
     def about(cls, R: Tensor, t: Tensor) -> Coordinates:
-        """About cameras (B, V, 3, 3), (B, V, 3)."""
+        """Coordinates about cameras R (B, V, 3, 3), t (B, V, 3)."""
         flat = t[:, 1:].flatten(1)
         return cls(quaternion_of_matrix(R[:, 1:]), flat, _scale_free(flat))
 
     def cameras(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, 6 C - 1) -> R (B, M, V, 3, 3), t (B, M, V, 3) with the second camera at distance 1."""
+        """Convert coordinates (B, M, 6 C - 1) to R (B, M, V, 3, 3) and t (B, M, V, 3), second camera at distance 1."""
         C = self.q.shape[1]
         x = z[..., : 3 * C].unflatten(-1, (C, 3))
         turn = matrix_of_quaternion(quaternion_of_rodrigues(x))
@@ -193,12 +201,12 @@ class Coordinates(NamedTuple):
         return torch.cat([first, R], dim=2), t / baseline(t)
 
     def prior(self, z: Tensor) -> Tensor:
-        """(B, M) log density of the uniform distribution of rotations and flat translations, up to a constant."""
+        """Log prior density (B, M), up to a constant: uniform rotations and flat translations."""
         C = self.q.shape[1]
         return haar_log_density(z[..., : 3 * C].unflatten(-1, (C, 3))).sum(-1)
 
     def precision(self, information: Tensor) -> Tensor:
-        """(B, 6 C - 1, 6 C - 1) from the information (B, 6 C, 6 C) of interleaved cameras, see `information`."""
+        """Precision matrix (B, 6 C - 1, 6 C - 1) in these coordinates, from an `information` matrix (B, 6 C, 6 C)."""
         C = self.q.shape[1]
         # (w, t) per camera -> all rotations, then all translations. The basis takes out the common scale.
         order = torch.arange(6 * C, device=information.device).view(C, 2, 3).transpose(0, 1).flatten()
@@ -209,7 +217,7 @@ class Coordinates(NamedTuple):
         return basis.mT @ sorted_ @ basis
 
     def covariance(self, information: Tensor) -> Tensor:
-        """(B, 6 C - 1, 6 C - 1), the inverse of `precision` with a floor of its eigenvalues."""
+        """Covariance matrix (B, 6 C - 1, 6 C - 1): the inverse of `precision`, with a floor on its eigenvalues."""
         values, vectors = _floored(self.precision(information))
         return (vectors / values[..., None, :]) @ vectors.mT
 
@@ -217,16 +225,16 @@ class Coordinates(NamedTuple):
 def log_likelihood(
     R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, sigma_px: Tensor, points: Tensor
 ) -> Tensor:
-    """(B, M) log likelihood of observations with Cauchy tails from three standard deviations on.
+    """Log likelihood (B, M) of observations, with Cauchy tails beyond three standard deviations.
 
     Args:
-        R: (B, M, V, 3, 3).
-        t: (B, M, V, 3).
-        rays: (B, V, N, 2).
-        weights: (B, V, N), factor on an observation's log likelihood.
-        focal_px: (B, V, N).
+        R: (B, M, V, 3, 3) drawn rotations.
+        t: (B, M, V, 3) drawn translations.
+        rays: (B, V, N, 2) observations as (x / z, y / z).
+        weights: (B, V, N) factors on the log likelihood of each observation.
+        focal_px: (B, V, N) focal length of each observation.
         sigma_px: (B,) standard deviation of a coordinate.
-        points: (B, M, N, 3).
+        points: (B, M, N, 3) points of each draw.
     """
     in_view = torch.einsum("bmvrc,bmnc->bmvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
@@ -243,15 +251,17 @@ def log_likelihood(
 def see_by_draws(
     R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, sigma_px: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What draws of the cameras triangulate, (B, M, N, 3), and `log_likelihood` (B, M); without gradients.
+    """Triangulate points (B, M, N, 3) with each draw of the cameras, and compute `log_likelihood` (B, M).
+
+    The function has no gradients.
 
     Args:
-        R: (B, M, V, 3, 3).
-        t: (B, M, V, 3).
-        rays: (B, V, N, 2), finite.
-        weights: (B, V, N).
-        focal_px: (B, V, N).
-        sigma_px: (B,).
+        R: (B, M, V, 3, 3) drawn rotations.
+        t: (B, M, V, 3) drawn translations.
+        rays: (B, V, N, 2) observations; finite.
+        weights: (B, V, N) weights of the observations.
+        focal_px: (B, V, N) focal length of each observation.
+        sigma_px: (B,) standard deviation of a coordinate.
     """
     points = np.empty((*R.shape[:2], 3, rays.shape[2]))
     likelihood = np.empty(R.shape[:2])
@@ -268,17 +278,17 @@ def sample_posterior(
     sampling: Sampling,
     generator: torch.Generator,
 ) -> Posterior:
-    """Draws, importance weights and moments of the camera posterior about an adjusted rig.
+    """Sample the camera posterior about an adjusted rig: draws, importance weights and moments.
 
-    Draws and proposals are constants; gradients reach ``rays`` and ``weights`` through the triangulated points and
-    through the weights of the draws.
+    Draws and proposals are treated as constants. Gradients reach ``rays`` and ``weights`` through the triangulated
+    points and through the weights of the draws.
 
     Args:
-        rig: from `adjust` or `estimate`.
+        rig: result of `adjust` or `estimate`.
         rays: (B, V, N, 2) observations; finite where their weight is not 0.
         weights: (B, V, N), at least 0.
-        focal_px: (B, V, N).
-        sampling: numbers of draws and rounds.
+        focal_px: (B, V, N) focal length of each observation.
+        sampling: options of the sampling.
         generator: random generator of the draws; the same state gives the same draws.
 
     Example:
@@ -316,7 +326,7 @@ def _linearised(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tu
 def _sample_compiled(
     rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
 ) -> tuple[Posterior, Tensor]:
-    """What `_sample` answers, by compiled loops, and of which rigs (B,) bool it is sound."""
+    """Same as `_sample`, by compiled loops; also return (B,) bool, whether a rig's result is numerically reliable."""
     space, matrix = _linearised(rig, rays, weights, focal_px)
     B, C = space.q.shape[:2]
     views, points, total = C + 1, rays.shape[2], sampling.draws * sampling.rounds
@@ -350,7 +360,7 @@ def _sample_compiled(
 
 
 def _noise(cameras: int, draws: int, generator: torch.Generator) -> Array:
-    """Standardised draws (draws / LANES, D, LANES) of a proposal, of the numbers that `_Proposal.draw` takes."""
+    """Standardised draws (draws / LANES, D, LANES) of a proposal, from the same random numbers as `_Proposal.draw`."""
     parts = [
         _standard_t(draws, dimensions, df, generator)
         for dimensions, df in ((3 * cameras, _ROTATION_DF), (3 * cameras - 1, TRANSLATION_DF))
@@ -360,7 +370,7 @@ def _noise(cameras: int, draws: int, generator: torch.Generator) -> Array:
 
 
 def _standard_t(draws: int, dimensions: int, df: float, generator: torch.Generator) -> Tensor:
-    """(draws, dimensions) of a Student-t whose scale is the identity."""
+    """Draws (draws, dimensions) of a Student-t distribution with identity scale."""
     normals = torch.randn(draws, dimensions, generator=generator, dtype=torch.float64)
     # chi-square with df degrees of freedom as a sum of squares: df is whole
     chi2 = torch.randn(draws, int(df), generator=generator, dtype=torch.float64).square().sum(-1)
@@ -370,7 +380,7 @@ def _standard_t(draws: int, dimensions: int, df: float, generator: torch.Generat
 def _sample(
     rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
 ) -> Posterior:
-    """`sample_posterior` with gradients, of rays that are finite and weights that are tempered."""
+    """Same as `sample_posterior` with gradients, for finite rays and weights divided by the temperature."""
     sigma = rig.sigma_px
     C = rig.R.shape[1] - 1
     with torch.no_grad():
@@ -408,7 +418,7 @@ def _sample(
 
 
 def tempering(log_weights: Tensor, fewest: float) -> Tensor:
-    """The largest power (B,), up to 1, at which ``fewest`` of the draws (B, M) count, by bisection.
+    """Largest power (B,), at most 1, of the weights at which the effective sample size is at least ``fewest``.
 
     Example:
         >>> tempering(torch.tensor([[0.0, 0.0, -50.0], [0.0, 0.0, 0.0]]), 2.5)
@@ -425,7 +435,7 @@ def tempering(log_weights: Tensor, fewest: float) -> Tensor:
 
 
 class _Round(NamedTuple):
-    """Draws of one proposal, their cameras, the points that each triangulates, and their log likelihoods."""
+    """Draws of one proposal, with their cameras, triangulated points and log likelihoods."""
 
     z: Tensor
     R: Tensor
@@ -456,9 +466,9 @@ def _refitted(
     covariance: Tensor,
     inflation: float,
 ) -> _Proposal:
-    """The next proposal: moments of all draws so far; those of the start if the effective sample size is too small.
+    """Fit the next proposal to the moments of all draws, or to the start if the effective sample size is too small.
 
-    Adaptive multiple importance sampling: draws of all rounds have the weight likelihood · prior / (sum of proposals).
+    In adaptive multiple importance sampling, draws of all rounds have weights likelihood · prior / (sum of proposals).
     """
     z = torch.cat([one.z for one in rounds], dim=1)
     likelihood = torch.cat([one.likelihood for one in rounds], dim=1)
@@ -480,7 +490,7 @@ def _refitted(
 def _moments(
     R: Tensor, t: Tensor, share: Tensor, space: Coordinates, covariance: Tensor, effective: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cameras and the covariance (B, V, 6, 6) of each about them."""
+    """Mean cameras, and the covariance (B, V, 6, 6) of each camera about its mean."""
     mean_R, mean_t = _means(R, t, share)
     x = rodrigues_of_matrix(R @ mean_R[:, None].mT)
     moved = torch.cat([x, t - mean_t[:, None]], dim=-1)
@@ -502,7 +512,7 @@ def _means(R: Tensor, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_start(sampled: Tensor, space: Coordinates, covariance: Tensor, effective: Tensor) -> Tensor:
-    """The covariance (B, V, 6, 6) of draws, shrunk to that of the start; only the start's if too few draws count."""
+    """Shrink the covariance (B, V, 6, 6) of draws to that of the start; use only the latter if too few draws count."""
     C = space.q.shape[1]
     to_t = space.basis @ covariance[:, 3 * C :, 3 * C :] @ space.basis.mT
     cross = covariance[:, : 3 * C, 3 * C :] @ space.basis.mT

@@ -1,8 +1,8 @@
-"""The released module of the paper (V1), batched: its triangulation, weights, update and particle loop.
+"""Released code of the paper (V1), batched: triangulation, weights, update and particle loop.
 
-For comparison only: its draws are few and its noise shrinks to nothing, so that it does not leave the neighbourhood of
-its start (README.md). Coordinates are normalised image points, the frame of the first camera, and the distance of the
-first two cameras as the unit.
+It serves only for comparison. Its draws are few and its noise shrinks to zero, so it stays near its start (README.md).
+Coordinates are normalised image points. The frame is that of the first camera, and the unit is the distance of the
+first two cameras.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def gated_dlt(R: Tensor, t: Tensor, points: Tensor, confidence: Tensor) -> tuple
     """Confidence-weighted linear triangulation over unit homogeneous vectors, with a gate.
 
     Args:
-        R: (..., V, 3, 3).
-        t: (..., V, 3).
-        points: (..., V, J, 2).
-        confidence: (..., V, J).
+        R: (..., V, 3, 3) rotations.
+        t: (..., V, 3) translations.
+        points: (..., V, J, 2) normalised image points.
+        confidence: (..., V, J) confidences of the points.
 
     Returns:
-        points (..., J, 3) and exp(-smallest singular value) (..., J); zeros with fewer than two views, where the
-        release reads another joint's.
+        Points (..., J, 3), and exp(-smallest singular value) (..., J). Both are zero with fewer than two views, where
+        the release reads values of another joint.
     """
     P = torch.cat([R, t[..., None]], dim=-1)[..., None, :, :]  # (..., V, 1, 3, 4)
     used = confidence > GATE
@@ -50,22 +50,22 @@ def gated_dlt(R: Tensor, t: Tensor, points: Tensor, confidence: Tensor) -> tuple
 
 
 def pose_weights(R: Tensor, t: Tensor, points: Tensor, X: Tensor, power: float = POWER) -> Tensor:
-    """exp(-power times the mean reprojection error) (...), in normalised units, over views and joints alike."""
+    """Weight (...) of a draw: exp(-power times the mean reprojection error over views and joints), normalised units."""
     in_view = torch.einsum("...vrc,...jc->...vjr", R, X) + t[..., None, :]
     error = torch.linalg.vector_norm(in_view[..., :2] / in_view[..., 2:] - points, dim=-1)
     return torch.exp(-power * error.mean((-2, -1)))
 
 
 class Update(NamedTuple):
-    """What is kept of the draws of B rigs, and their moments.
+    """Best k draws of B rigs, and their moments.
 
     Args:
-        q: (k, B, V, 4) kept rotations, the best first.
-        t: (k, B, V, 3).
-        weights: (k, B).
-        mean_q: (B, V, 4).
-        mean_t: (B, V, 3) with the second camera at distance 1.
-        tril_q: (B, V - 1, 4, 4) Cholesky factor of the weighted second moment of the kept rotations.
+        q: (k, B, V, 4) rotations of the draws, the best first.
+        t: (k, B, V, 3) translations of the draws.
+        weights: (k, B) weights of the draws.
+        mean_q: (B, V, 4) mean rotations.
+        mean_t: (B, V, 3) mean translations, with the second camera at distance 1.
+        tril_q: (B, V - 1, 4, 4) Cholesky factor of the weighted second moment of the rotations.
     """
 
     q: Tensor
@@ -77,13 +77,13 @@ class Update(NamedTuple):
 
 
 def update(q: Tensor, t: Tensor, weights: Tensor, keep: int) -> Update:
-    """The best draws and their moments.
+    """Select the best draws and compute their moments.
 
     Args:
-        q: (M, B, V, 4).
-        t: (M, B, V, 3).
-        weights: (M, B).
-        keep: number k of draws.
+        q: (M, B, V, 4) drawn rotations, unit quaternions.
+        t: (M, B, V, 3) drawn translations.
+        weights: (M, B) weights of the draws.
+        keep: number k of draws to keep.
     """
     best = weights.topk(keep, dim=0).indices
     q = torch.take_along_dim(q, best[..., None, None], 0)
@@ -102,7 +102,7 @@ def update(q: Tensor, t: Tensor, weights: Tensor, keep: int) -> Update:
 
 
 def _normalised(q: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit quaternions, |t| of the second camera 1, the first camera at the origin."""
+    """Normalise cameras: unit quaternions, first camera at the origin, |t| = 1 for the second camera."""
     q, t = q.clone(), t.clone()
     q[..., 0, :] = torch.tensor([1.0, 0, 0, 0], dtype=q.dtype, device=q.device)
     t[..., 0, :] = 0
@@ -116,20 +116,20 @@ Noise = Callable[[int, int], Tensor]
 def particle_loop(
     R: Tensor, t: Tensor, X: Tensor, points: Tensor, confidence: Tensor, noise: Noise, draws: int = DRAWS
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The particle loop of the published notebook.
+    """Run the particle loop of the published notebook.
 
     Args:
-        R: (B, V, 3, 3) start.
-        t: (B, V, 3).
-        X: (B, J, 3) the start's points, by which the first round's draws are judged.
-        points: (B, V, J, 2).
-        confidence: (B, V, J).
-        noise: called in the order of use.
-        draws: M; an eighth of them is kept.
+        R: (B, V, 3, 3) starting rotations.
+        t: (B, V, 3) starting translations.
+        X: (B, J, 3) starting points, which weight the draws of the first round.
+        points: (B, V, J, 2) normalised image points.
+        confidence: (B, V, J) confidences of the points.
+        noise: source of random numbers. The loop calls it in a fixed order.
+        draws: number M of draws; an eighth of them is kept.
 
     Returns:
-        the best draw's R (B, V, 3, 3) and t (B, V, 3), the kept weights (k, B), and the weights (4, M, B) of the rounds
-        that triangulate anew.
+        R (B, V, 3, 3) and t (B, V, 3) of the best draw, the weights (k, B) of the kept draws, and the weights (4, M, B)
+        of the rounds that triangulate again.
     """
     keep = draws // 8
     start = quaternion_of_matrix(R)
@@ -156,12 +156,12 @@ def particle_loop(
 
 
 def particle_rigs(rig: Rig, rays: Tensor, weights: Tensor, seed: int) -> Rig:
-    """Rigs after the particle loop from given ones; an observation with a weight counts fully.
+    """Refine rigs by the particle loop. All observations with a weight above 0 count equally.
 
     Args:
-        rig: to start from.
+        rig: rigs to start from.
         rays: (B, V, N, 2) observations; finite where their weight is not 0.
-        weights: (B, V, N).
+        weights: (B, V, N) weights of the observations.
         seed: seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -30,29 +30,30 @@ Solver = Literal["posterior", "bundle", "particles", "essential", "given"]
 
 
 class ProbabilisticOptions(OneRecipeOptions):
-    """Options of probabilistic triangulation; those of every training are `OneRecipeOptions`.
+    """Options of probabilistic triangulation, in addition to `OneRecipeOptions`.
 
     Args:
-        solver: how cameras are found. "posterior": as the method's README describes. "bundle": its start and bundle
-            adjustment alone. "particles": the release's particle loop, from that start. "essential": OpenCV's essential
-            matrices of all pairs of views, PnP, and bundle adjustment. "given": the true cameras triangulate the same
-            2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
-        mirrored: predict from each crop and from its mirror image: joints are the mean of both.
-        swaps: swap left and right in views that contradict the others (`swap_back`), once cameras are found.
-        frames_per_rig: most frames of a rig whose points are used together.
-        draws: draws of the cameras per round.
-        rounds: rounds of drawing and refitting.
+        solver: estimation of the cameras. "posterior": full method (README). "bundle": only its start and bundle
+            adjustment. "particles": the release's particle loop, from the result of "bundle". "essential": OpenCV's
+            essential matrices of all pairs of views, PnP, and bundle adjustment. "given": triangulation of the same 2D
+            points with the true cameras, as an upper bound. All solvers except "posterior" use the checkpoint of the
+            row that ``after:`` names unchanged.
+        mirrored: detect joints in each crop and in its mirror image, and use the mean of both.
+        swaps: swap left and right in views that contradict the others (`swap_back`), after estimating the cameras.
+        frames_per_rig: maximum number of frames of a rig that are used together.
+        draws: number of draws of the cameras per round.
+        rounds: number of rounds of drawing and refitting.
         seed: seed of the draws.
-        steps: optimiser steps, or `Epochs`; 0: nothing is learned but the size of a person.
+        steps: optimiser steps, or `Epochs`; 0: fit only the constants, without training the network.
         head_rate_factor: factor on the learning rate of the confidence head.
-        train_draws: draws per sample and step, in one round.
-        adjust_steps: steps of bundle adjustment in training, from the true cameras.
+        train_draws: number of draws per sample and step in training, in one round.
+        adjust_steps: number of steps of bundle adjustment in training, which starts from the true cameras.
         robust_scale_mm: error at which the robust loss has its largest gradient.
         joints_2d_weight: weight of the 2D losses; the 3D loss has weight 1.
         heatmap_weight: weight of the heat-map cross-entropy within the 2D losses.
         sigma_px: standard deviation of the true heat maps, heat-map pixels.
-        fewest_effective: effective sample size to which a training's draws are tempered.
-        views: maximum number of views of a training sample; drawn at random from more.
+        fewest_effective: minimum effective sample size in training, see `Sampling`.
+        views: maximum number of views of a training sample. If a sample has more, they are drawn at random.
         augmentation: random changes of the crops and their cameras.
     """
 
@@ -77,12 +78,12 @@ class ProbabilisticOptions(OneRecipeOptions):
     augmentation: Augmentation = Augmentation()
 
     def orders(self, skeleton: Skeleton) -> tuple[Sequence[int] | None, Sequence[int] | None]:
-        """Order of mirrored joints for ``mirrored``, and for ``swaps``; None where it is off."""
+        """Index of each joint's mirror image, for ``mirrored`` and for ``swaps``; None for an option that is off."""
         return skeleton.flip_order if self.mirrored else None, skeleton.flip_order if self.swaps else None
 
 
 def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
-    """The size (...) of poses (..., J, 3): the sum of the lengths of all edges; NaN if one is unknown."""
+    """Size (...) of poses (..., J, 3): the total length of all bones; NaN if a joint is unknown."""
     first, second = zip(*skeleton.edge_indices, strict=True)
     return np.asarray(
         np.linalg.norm(joints_mm[..., list(first), :] - joints_mm[..., list(second), :], axis=-1).sum(axis=-1)
@@ -90,11 +91,11 @@ def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
 
 
 class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture]):
-    """Training of the backbone through the posterior of the cameras.
+    """End-to-end training of the backbone through the posterior of the cameras.
 
-    Each sample is a rig of one frame. Its bundle adjustment starts from the true cameras, which only a training knows;
-    draws and proposal are constants, and the loss of the posterior mean, aligned by a similarity, reaches the heat maps
-    through the points that the draws triangulate and through the draws' weights.
+    Each sample is a rig of one frame. Bundle adjustment starts from the true cameras, which are known in training. The
+    loss compares the posterior mean with the truth after similarity alignment. Draws and proposals are treated as
+    constants. Gradients reach the heat maps through the triangulated points and the weights of the draws.
     """
 
     model: ProbabilisticTriangulation
@@ -105,7 +106,7 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
         super().__init__(model, network, options, skeleton, Inputs(crop_px=network.crop_px), groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Up to ``views`` views of a sample, see `stack_changed`; besides K (V, 3, 3), R (V, 3, 3), t_mm (V, 3)."""
+        """Training example of up to ``views`` views: those of `stack_changed`, K and R (V, 3, 3), t_mm (V, 3), seed."""
         side, slots = self.network.crop_px, self.options.views
         views = drawn_views(sample, slots, slots, rng)
         mirrored = bool(rng.random() < self.options.augmentation.flip)
@@ -125,7 +126,7 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
         return {**example, "K": K, "R": R, "t_mm": t, "seed": np.int64(seed)}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Robust 3D loss of the aligned posterior mean, 2D losses, and the mean aligned error (mm) of the batch."""
+        """Losses of a batch: robust 3D loss of the aligned posterior mean, 2D losses; and the mean aligned error."""
         arch, options, valid = self.network, self.options, batch["valid"]
         generator = torch.Generator().manual_seed(int(batch["seed"][0]))
         sampling = Sampling(options.train_draws, 1, 0.7, options.fewest_effective)
@@ -162,15 +163,18 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
         return {"total": total, "robust": robust.detach(), **flat, **logged}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """What is fitted after training.
+        """Fit the constants of the method on training samples.
 
-        ``size_mm``: the median size of the training poses, by which recovered rigs are scaled to millimetres.
-        ``temperature``: see `fit_temperature`.
+        Returns:
+            ``size_mm``: median size of the training poses, by which recovered rigs are scaled to millimetres;
+            ``temperature``: see `fit_temperature`.
         """
         sizes = np.concatenate([bone_lengths_mm(truth.joints_mm, self.skeleton) for truth in truths])
         known = sizes[np.isfinite(sizes)]
         if not known.size:
-            raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
+            raise InputError(
+                "probabilistic", "no training pose has all joints", "train on a data set with complete 3D ground truth"
+            )
         options = self.options
         sampling, (mirrored, swaps) = Sampling(options.draws, options.rounds), options.orders(self.skeleton)
         temperature = fit_temperature(self._rigs(samples, mirrored), sampling, options.seed, swaps)
@@ -178,7 +182,7 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
 
     @torch.inference_mode()
     def _rigs(self, samples: Sequence[Sample], flip_order: Sequence[int] | None) -> Iterator[KnownRigs]:
-        """Training rigs of several frames, as the method sees them; those with equal numbers of views together."""
+        """Iterate over batches of training rigs with several frames and equal numbers of views."""
         self.model.eval()
         device = str(next(self.model.parameters()).device)
         alike: dict[int, list[KnownRigs]] = defaultdict(list)
@@ -197,17 +201,18 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
 
 
 def similarity_aligned(points: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Points moved onto the truth by the best similarity, which is a constant for gradients.
+    """Align points with the truth by the best similarity transform, which is treated as a constant for gradients.
 
-    At the minimum of the squared error its derivative by the similarity is zero, so that little is lost.
+    This hardly changes gradients, because the derivative of the squared error with respect to the transform is zero at
+    the minimum.
 
     Args:
-        points: (B, J, 3).
-        truth: (B, J, 3).
-        known: (B, J, 1), 0 leaves a joint out of the fit.
+        points: (B, J, 3) predicted points.
+        truth: (B, J, 3) true points.
+        known: (B, J, 1) 1 or 0; joints with 0 are not used for the fit.
 
     Returns:
-        (B, J, 3) in the truth's frame and unit.
+        Aligned points (B, J, 3) in the frame and unit of the truth.
     """
     with torch.no_grad():
         p = torch.nan_to_num(points)

@@ -1,4 +1,4 @@
-"""Robust triangulation of 2D detections (baseline of Iskakov et al., ICCV 2019)."""
+"""RANSAC triangulation of 2D detections (baseline of Iskakov et al., ICCV 2019)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from poseboard.methods.ransac.train import RansacOptions, RansacTraining
 
 
 class Ransac(Triangulator):
-    """Triangulation of the views that agree best, refined by the robust reprojection error.
+    """RANSAC triangulation of the views that agree best, refined by minimising a robust reprojection error.
 
     Args:
         options: see `RansacOptions`.
         skeleton: skeleton of the predictions.
 
     Raises:
-        InputError: an option is unknown or wrong.
+        InputError: an option is unknown or has an invalid value.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
@@ -37,7 +37,7 @@ class Ransac(Triangulator):
         super().__init__("ransac", skeleton, self.options.association_px, decode, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """All people at once; with ``compat`` one joint at a time, with draws seeded by the sample's key."""
+        """Triangulate all people together; with ``compat`` person by person, with draws seeded by the sample's key."""
         if self.options.swaps:
             order, threshold_px = self.skeleton.flip_order, self.threshold_px
             return without_swaps(self._robust, observations.P, observations.points_px, order, threshold_px)[0]
@@ -54,14 +54,17 @@ class Ransac(Triangulator):
 
     @property
     def threshold_px(self) -> float:
-        """The option; else the threshold fitted in training; else, and with ``compat``, the published one."""
+        """Reprojection threshold: the option if set, else the fitted value, else the published 30 px.
+
+        With ``compat`` the fitted value is ignored.
+        """
         fitted = {} if self.options.compat or self.checkpoint is None else self.checkpoint.constants
         return self.options.threshold_px or fitted.get("threshold_px", THRESHOLD_PX)
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining | None:
-        """Further training of the backbone in ``start``, then a fit of the threshold.
+        """Training that continues with the backbone in ``start`` and then fits the threshold.
 
-        None with "published" and with ``swaps``: the weights of the row under ``after`` stay as they are.
+        None with the recipe "published" or with ``swaps``: the checkpoint ``start`` is used unchanged.
         """
         start = self.starting_checkpoint(start)
         if self.options.recipe == "published" or self.options.swaps:

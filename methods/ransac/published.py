@@ -13,15 +13,15 @@ from poseboard.methods.nets.published_state import published_backbone
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "human36m") -> Checkpoint:
-    """A checkpoint of a complete model with keys ``backbone.…``.
+    """Convert a complete model with keys ``backbone.…`` to a checkpoint.
 
     Args:
         state: state dict of the file.
-        file: for errors.
-        joints: which the heat maps are of, in order.
+        file: path of the file, named in errors.
+        joints: names of the heat maps, in order.
 
     Raises:
-        InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or its keys or shapes do not match the network.
     """
     architecture, whole = published_backbone(state, file, HEAT_MAP_JOINTS[joints].joints)
     return Checkpoint("ransac", architecture.plain(), strip_prefix(whole, "backbone."))

@@ -1,4 +1,4 @@
-"""Further training of the backbone on single views, then a fit of the threshold to the 3D error on training samples."""
+"""Training of the backbone on single views, then a fit of the threshold that minimises the 3D training error."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _GRID = np.geomspace(0.01, 0.5, 18)
 
 
 class RansacOptions(HeatmapOptions):
-    """Options of robust triangulation; those of the training are `HeatmapOptions`.
+    """Options of robust triangulation, in addition to `HeatmapOptions`.
 
     Args:
         recipe: "small": the backbone is trained further. "published": it is not, as in the release.
-        steps: optimiser steps, or `Epochs`; as many as for algebraic triangulation, for a fair comparison.
-        learning_rate: maximum.
-        threshold_px: reprojection distance up to which a view agrees, crop pixels (frame pixels for given detections);
-            None: the one fitted in training, 30 without training.
-        association_px: mean epipolar distance up to which given detections are one person.
-        swaps: views are also tried with left and right swapped, see `methods.geometry.swaps`; not with ``compat``. The
-            weights and the threshold are those of the row under ``after``.
-        compat: the release's scheme draw by draw, on whole heat-map pixels and with its threshold.
+        steps: optimiser steps, or `Epochs`. The default is that of algebraic triangulation, for a fair comparison.
+        learning_rate: maximum learning rate.
+        threshold_px: maximum reprojection distance of a view that agrees, in crop pixels (in frame pixels for samples
+            with 2D detections). None: the value fitted in training, or 30 without training.
+        association_px: maximum mean epipolar distance of 2D detections of one person.
+        swaps: also try views with left and right swapped, see `methods.geometry.swaps`. Weights and threshold are those
+            of the row that ``after:`` names. Not possible with ``compat``.
+        compat: repeat the release's scheme draw by draw, on integer heat-map pixels and with its threshold.
     """
 
     steps: PositiveInt | Epochs = 600
@@ -44,15 +44,15 @@ class RansacOptions(HeatmapOptions):
     @model_validator(mode="after")
     def _either(self) -> Self:
         if self.swaps and self.compat:
-            raise ValueError("swaps: the published scheme (compat) tries none")
+            raise ValueError("swaps and compat cannot be combined")
         return self
 
 
 class RansacTraining(HeatmapTraining):
-    """Single-view training of the backbone, and a fit of the threshold at its end."""
+    """Training of the backbone on single views, with a fit of the threshold at the end."""
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """``threshold_px`` (crop pixels) with the smallest mean 3D error on training samples; {} without any error."""
+        """Fit ``threshold_px`` (crop pixels) to the smallest mean 3D error on training samples; {} if none has one."""
         device = str(next(self.model.parameters()).device)
         seen = Detector(self.network, self.model, device).detect(samples)
         true_mm = np.reshape([truth.joints_mm for truth in truths], (-1, len(self.network.joints), 3))

@@ -1,1 +1,1 @@
-"""Rays of 2D detections in several uncalibrated views, fused by a network into one pose."""
+"""Fusion of rays from several views without extrinsics into one 3D pose by a neural network."""

@@ -1,4 +1,4 @@
-"""Changes of colour and crop in training, as the release makes them."""
+"""Augmentation of colours and crops in training, as in the release."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Floats = NDArray[np.float32]
 
 
 class ColourChange(NamedTuple):
-    """One change of an image's colours, in this order; what changes nothing is left out.
+    """Change of an image's colours. Its steps are applied in the order of the fields.
 
     Args:
-        brightness: added, in grey levels.
-        contrast: factor.
-        saturation: factor, in HSV.
-        hue_deg: added, in HSV.
-        channels: which channel each channel becomes.
+        brightness: grey levels to add.
+        contrast: factor on all values.
+        saturation: factor on the saturation in HSV.
+        hue_deg: degrees to add to the hue in HSV.
+        channels: index of the old channel for each new channel.
     """
 
     brightness: float = 0.0
@@ -34,7 +34,7 @@ class ColourChange(NamedTuple):
     channels: tuple[int, int, int] = (0, 1, 2)
 
     def changed(self, image: NDArray[np.generic]) -> Floats:
-        """The image (H, W, 3) RGB, 0 … 255, with other colours; values may leave that range."""
+        """Apply the change to an image (H, W, 3) RGB, 0 … 255. Values of the result may exceed this range."""
         pixels = np.clip(image.astype(np.float32), 0, 255) + np.float32(self.brightness)
         hsv = np.asarray(cv2.cvtColor(pixels * np.float32(self.contrast), cv2.COLOR_RGB2HSV), dtype=np.float32)
         hsv[..., 1] = hsv[..., 1] * self.saturation
@@ -43,15 +43,15 @@ class ColourChange(NamedTuple):
 
 
 class ColourAugmentation(Options):
-    """Ranges of random changes of colour; zeros change nothing. The defaults are those of the release.
+    """Options of random colour changes. Zeros change nothing, and the defaults are those of the release.
 
     Args:
         probability: probability of each of the five changes.
-        brightness: largest change, in grey levels.
-        contrast: largest relative change.
-        saturation: largest relative change.
-        hue_deg: largest change.
-        channels: whether channels are permuted.
+        brightness: maximum change of brightness, grey levels.
+        contrast: maximum relative change of contrast.
+        saturation: maximum relative change of saturation.
+        hue_deg: maximum change of hue.
+        channels: whether to permute channels.
     """
 
     probability: float = Field(default=0.5, ge=0, le=1)
@@ -62,7 +62,7 @@ class ColourAugmentation(Options):
     channels: bool = True
 
     def draw(self, rng: np.random.Generator) -> ColourChange:
-        """Draw one change; it always takes the same number of random numbers from the generator."""
+        """Draw one change. Every call uses the same number of random numbers."""
         drawn = rng.random(5) < self.probability
         brightness, contrast, saturation, hue = drawn[:4] * rng.uniform(-1, 1, size=4)
         order = rng.permutation(3)
@@ -76,12 +76,12 @@ class ColourAugmentation(Options):
 
 
 def jittered_square(box_px: Box, scale: float, shift: tuple[float, float]) -> Box:
-    """A square about a box's shifted centre, in whole pixels; left, upper, right, lower.
+    """Square (left, upper, right, lower) in integer pixels around the shifted centre of a box.
 
     Args:
         box_px: left, upper, right, lower.
-        scale: factor on the box's longer side.
-        shift: shift of the centre, in shares of the box's width and height.
+        scale: side of the square divided by the longer side of the box.
+        shift: shift of the centre along x and y, as shares of the width and height of the box.
 
     Example:
         >>> jittered_square((10, 10, 20, 30), 1.5, (0.0, 0.0))
@@ -96,7 +96,7 @@ def jittered_square(box_px: Box, scale: float, shift: tuple[float, float]) -> Bo
 
 
 def padded_crop(image: Image, box_px: Box) -> Image:
-    """The pixels of a box, black outside of the image."""
+    """Crop the pixels of a box; black outside the image."""
     left, upper, right, lower = box_px
     height, width = image.shape[:2]
     crop = np.zeros((lower - upper, right - left, 3), dtype=np.uint8)
@@ -113,13 +113,13 @@ MIDDLE_SCALE = 1.15
 def crop_frame(
     view: View, side_px: int, scale: float = MIDDLE_SCALE, shift: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[Floats, Camera]:
-    """The crop (S, S, 3) float32 of the one person in a whole frame, cubic, and its camera.
+    """Crop the only person of a whole frame: pixels (S, S, 3) float32, cubic interpolation, and the crop's camera.
 
     Args:
         view: view of one person, with or without extrinsics.
-        side_px: side of the crop.
+        side_px: side S of the crop.
         scale: see `jittered_square`.
-        shift: shift of the centre, in shares of the box.
+        shift: see `jittered_square`.
     """
     left, upper, right, lower = (round(float(value)) for value in view.boxes_px[0])
     box = jittered_square((left, upper, right, lower), scale, shift)
@@ -129,12 +129,12 @@ def crop_frame(
 
 
 def drawn_crop(rng: np.random.Generator) -> tuple[float, tuple[float, float]]:
-    """Scale and shift of a training crop, as the release draws them."""
+    """Draw scale and shift of a training crop, with the distributions of the release."""
     scale, x, y = rng.uniform(1.1, 1.2), rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)
     return float(scale), (float(x), float(y))
 
 
 def about_root(camera: Camera, joints_mm: Array, root: int) -> Array:
-    """World joints (J, 3) about their root in the camera's frame."""
+    """Convert world joints (J, 3) to root-relative joints in the camera's frame."""
     of_camera = camera.to_camera(joints_mm)
     return np.asarray(of_camera - of_camera[root])

@@ -1,6 +1,6 @@
-"""Targets in 2D, losses, and the seven figures that the release prints.
+"""2D targets, losses, and the seven metrics that the release logs.
 
-Probabilistic triangulation, second version of the release (Jiang et al., ICCV 2023, code).
+They follow the second version of the release of probabilistic triangulation (Jiang et al., ICCV 2023, code).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ RAY_WING = (10.0, 2.0)
 
 
 class HeatmapTargets(NamedTuple):
-    """Targets of heat maps.
+    """Training targets of heat maps and offsets.
 
     Args:
-        heatmaps: (..., J, h, w), 1 at the peak; zero for a joint that is not valid.
-        cell: (..., J) index of the cell at which the offset is learned, row by row; 0 where it is not valid.
-        offsets: (..., J, 2) from that cell to the joint, cells.
-        valid: (..., J) whether the joint is in the map.
+        heatmaps: (..., J, h, w) target maps with 1 at the peak; zero for a joint that is not valid.
+        cell: (..., J) index (row by row) of the cell at which the offset is learned; 0 for a joint that is not valid.
+        offsets: (..., J, 2) offset from the centre of this cell to the joint, in cells.
+        valid: (..., J) whether the joint is inside the map.
     """
 
     heatmaps: Tensor
@@ -37,11 +37,11 @@ class HeatmapTargets(NamedTuple):
 
 
 def heatmap_targets(points_px: Tensor, crop_px: int, size: int, *, compat: bool = False) -> HeatmapTargets:
-    """Targets of joints (..., J, 2) in pixels of a square crop, for maps of ``size`` cells a side.
+    """Targets of joints (..., J, 2) in pixels of a square crop, for maps of ``size`` x ``size`` cells.
 
-    The peak stands in the cell that is nearest to the joint, where decoding reads the offset. With ``compat`` the peak
-    is rounded towards zero and the offset is that of the nearest cell, as in the release: it is learned beside the peak
-    for half of the joints.
+    The peak is in the cell nearest to the joint, where decoding reads the offset. With ``compat``, as in the release,
+    the position of the peak is rounded towards zero, but the offset belongs to the nearest cell. The offset is then
+    learned next to the peak for half of the joints.
 
     Example:
         >>> targets = heatmap_targets(torch.tensor([[[11.0, 20.0]]]), crop_px=96, size=24)
@@ -61,7 +61,7 @@ def heatmap_targets(points_px: Tensor, crop_px: int, size: int, *, compat: bool 
 
 
 def focal_loss(heatmaps: Tensor, targets: Tensor, clamp: float = 1e-6) -> Tensor:
-    """Focal loss of probabilities (n, J, h, w), divided by the number of peaks; the sum if there are none."""
+    """Focal loss of probabilities (n, J, h, w): the sum over cells, divided by the number of peaks if there are any."""
     p = heatmaps.clamp(clamp, 1 - clamp)
     peak = targets >= 0.9
     at_peaks = torch.where(peak, p.log() * (1 - p).square(), torch.zeros((), device=p.device))
@@ -71,14 +71,14 @@ def focal_loss(heatmaps: Tensor, targets: Tensor, clamp: float = 1e-6) -> Tensor
 
 
 def offset_loss(at_cells: Tensor, targets: HeatmapTargets) -> Tensor:
-    """Mean absolute error of offsets (..., J, 2) that are read at ``targets.cell``, over the valid joints."""
+    """Mean absolute error over valid joints of offsets (..., J, 2) that were read at ``targets.cell``."""
     valid = targets.valid[..., None]
     errors = torch.where(valid, (at_cells - targets.offsets).abs(), torch.zeros((), device=at_cells.device))
     return errors.sum() / (2 * valid.sum() + 1e-4)
 
 
 def wing_loss(predicted_mm: Tensor, truth_mm: Tensor, omega: float, sigma: float) -> Tensor:
-    """Loss (..., J) of the sum d of a joint's absolute errors over x, y, z: logarithmic below omega, linear above."""
+    """Wing loss (..., J) of each joint's absolute error summed over x, y, z: logarithmic below omega, linear above."""
     d = (predicted_mm - truth_mm).abs().sum(dim=-1)
     near = omega * torch.log1p(d / sigma)
     at_omega = omega * torch.log1p(torch.tensor(omega / sigma, dtype=d.dtype, device=d.device))
@@ -86,7 +86,7 @@ def wing_loss(predicted_mm: Tensor, truth_mm: Tensor, omega: float, sigma: float
 
 
 def mean_of(values: Tensor, known: Tensor) -> Tensor:
-    """Mean of values (..., J) over the joints that are known; 0 without any."""
+    """Mean of values (..., J) over known joints; 0 if no joint is known."""
     known = known.to(values.dtype)
     return (torch.where(known > 0, values, torch.zeros((), device=values.device)) * known).sum() / known.sum().clamp(
         min=1
@@ -94,7 +94,7 @@ def mean_of(values: Tensor, known: Tensor) -> Tensor:
 
 
 def point_figures(predicted: Tensor, truth: Tensor, known: Tensor, name: str) -> dict[str, Tensor]:
-    """``<name>/l1``: absolute errors summed over the axes, and ``<name>/l2``: distances; means over known joints."""
+    """Mean errors over known joints: ``<name>/l1`` sums absolute errors over the axes, ``<name>/l2`` is a distance."""
     apart = (predicted - truth).detach()
     return {
         f"{name}/l1": mean_of(apart.abs().sum(dim=-1), known),
@@ -103,11 +103,11 @@ def point_figures(predicted: Tensor, truth: Tensor, known: Tensor, name: str) ->
 
 
 class Pictured(NamedTuple):
-    """Predictions in B samples of V views, or their truth.
+    """2D joints and poses of B samples with V views, either predicted or true.
 
     Args:
-        points_px: (B, V, J, 2) in crop pixels.
-        pose_mm: (B, J, 3) about the root, in the frame of view 0.
+        points_px: (B, V, J, 2) crop pixels.
+        pose_mm: (B, J, 3) root-relative poses in the frame of view 0.
     """
 
     points_px: Tensor
@@ -121,17 +121,17 @@ def seven_figures(
     seen: Tensor | None = None,
     known: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """What the release's training and inference print, under their names.
+    """Metrics that the release logs in training and inference, with the release's names.
 
-    The pose is judged as it is: about the true root, in the frame of view 0, without any alignment, the root included;
-    so ``x3d/l2`` is MPJPE in mm. ``x2d/…`` are in pixels of the crop.
+    Poses are compared without alignment, relative to the true root and in the frame of view 0. The root joint counts,
+    and ``x3d/l2`` is the MPJPE in mm. ``x2d/…`` are in crop pixels.
 
     Args:
-        predicted: by the network.
+        predicted: predicted joints and poses.
         truth: true joints and poses.
         heatmap_loss: loss of the encoder, mean over the views.
-        seen: (B, V, J) joints with a position in 2D; None: all.
-        known: (B, J) joints with a position in 3D; None: all.
+        seen: (B, V, J) mask of joints with a 2D position; None: all.
+        known: (B, J) mask of joints with a 3D position; None: all.
 
     Returns:
         ``loss`` (half the sum of the next two, with gradients), ``loss/hm``, ``loss/x3d``, ``x2d/l1``, ``x2d/l2``,

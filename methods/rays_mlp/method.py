@@ -1,4 +1,4 @@
-"""Rays and a fusion network (Jiang et al., ICCV 2023, second version of the release): poses without extrinsics."""
+"""Poses without extrinsics by fusion of rays (Jiang et al., ICCV 2023, second version of the release)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ from poseboard.methods.rays_mlp.train import RaysMlpOptions, RaysMlpTraining, in
 
 
 class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
-    """The root-relative pose of one person from a fixed number of views without extrinsics, in the frame of the first.
+    """Root-relative pose of one person from a fixed number of views without extrinsics, in the first view's frame (mm).
 
-    Its answers are in millimetres: the size of people is learned from the training poses, and so is what it knows of
-    rigs. Options: `RaysMlpOptions`.
+    The network learns the size of people and the camera arrangement from the training data. Options: `RaysMlpOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
@@ -39,20 +38,26 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         self._predicting: RaysNet | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """As every network; weights for another number of views than the option ``views`` are refused."""
+        """Load a checkpoint; InputError if its number of views differs from the option ``views``."""
         super().load(checkpoint, device)
         architecture = self.loaded.architecture
         self.inputs = inputs_of(architecture, extrinsics=False)
         self._predicting = folded(self.loaded) if architecture.encoder is not None else self.loaded
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[RaysNet, int]:
-        """That of the checkpoint, whatever else the row's options say of a fresh one."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels.
+
+        Of the options, only ``views`` matters. All others describe a new network.
+
+        Raises:
+            InputError: the number of views or the joints differ.
+        """
         architecture = parse_options(RaysArchitecture, checkpoint.architecture, f"{where}: architecture")
         architecture.require(self.skeleton, where)
         if architecture.views != self.options.views:
             raise InputError(
                 where,
-                f"weights are for {architecture.views} views, and the row has views: {self.options.views}",
+                f"weights are for {architecture.views} views, but the row has views: {self.options.views}",
                 f"set views: {architecture.views}, or train for {self.options.views}",
             )
         if architecture.backbone is not None:
@@ -62,18 +67,18 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One pose per sample about its root, in the frame of its first view; NaN where a view is lacking.
+        """Predict one root-relative pose per sample in the frame of its first view (mm); NaN if it has too few views.
 
-        The root is where the network predicts it, near 0. The score is the mean peak of the heat maps.
+        The network also predicts the root joint, which is near 0. The score is the mean peak of the heat maps.
 
         Raises:
-            InputError: a sample has more views than the weights are for.
+            InputError: a sample has more views than the network.
         """
         loaded = self.loaded
         model, arch = self._predicting or loaded, loaded.architecture
         if (most := max((len(sample.views) for sample in samples), default=0)) > arch.views:
             raise InputError(
-                "rays_mlp", f"got {most} views, and its weights are for {arch.views}", f"train it with views: {most}"
+                "rays_mlp", f"got {most} views, but its weights are for {arch.views}", f"train it with views: {most}"
             )
         seen = [i for i, sample in enumerate(samples) if len(sample.views) == arch.views]
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
@@ -92,7 +97,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         ]
 
     def _poses(self, model: RaysNet, samples: Sequence[Sample]) -> tuple[Array, Array]:
-        """Poses (n, J, 3) mm and scores (n,) of samples with all views."""
+        """Predict poses (n, J, 3), mm, and scores (n,) of samples with all views."""
         crops = [self._crop(view) for sample in samples for view in sample.views]
         cameras = [camera for _, camera in crops]
         seen = model.see(torch.from_numpy(np.stack([image for image, _ in crops])).to(self._device))
@@ -111,7 +116,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         return crop_pixels(view, arch.crop_px).astype(np.float32), view.camera
 
     def training(self, start: Path | None, seed: int) -> RaysMlpTraining:
-        """From the backbone in ``start``, or with MobileOne from ``start_weights`` or random weights of ``seed``."""
+        """Training from the backbone in ``start``, or for MobileOne from ``start_weights`` or random weights."""
         options = self.options
         sizes = SMALL_FUSION if options.sizes == "small" else FusionSizes()
         with torch.random.fork_rng(devices=[]):
@@ -145,7 +150,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         return RaysMlpTraining(model, options, self.skeleton)
 
     def _mobileone(self, architecture: RaysArchitecture) -> RaysNet:
-        """With the weights of the option ``start_weights``; random ones without."""
+        """Build the network with MobileOne and the weights of ``start_weights``; random weights if it is not set."""
         if self.options.start_weights is None:
             return RaysNet(architecture)
         content, path = self.read_start(None, weights=self.options.start_weights)
@@ -159,15 +164,13 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
             return model
         if content.method != "rays_mlp":
             raise InputError(
-                path, f"is of {content.method}", "start from rays_mlp or from MobileOne on labelled images"
+                path, f"is a checkpoint of {content.method}", "use one of rays_mlp or of MobileOne trained on ImageNet"
             )
         own = parse_options(RaysArchitecture, content.architecture, f"{path}: architecture")
         own.require(self.skeleton, path)
         if own.encoder is None or own.deploy or own.views != architecture.views:
-            problem = (
-                f"is of {own.views} views" if own.views != architecture.views else "has no encoder that is trained"
-            )
-            raise InputError(path, problem, f"start from MobileOne in training form, of {architecture.views} views")
+            problem = f"is for {own.views} views" if own.views != architecture.views else "has no trainable encoder"
+            raise InputError(path, problem, f"use an unfused MobileOne checkpoint for {architecture.views} views")
         model = RaysNet(own)
         load_strictly(model, content.state, path)
         if isinstance(model.backbone, MobileOnePose):

@@ -1,8 +1,8 @@
-"""MobileOne with a neck and two heads: heat maps, offsets and features of image crops.
+"""MobileOne with a neck and two heads, which computes heat maps, offsets and features of crops.
 
-MobileOne (Vasu et al., CVPR 2023) as the release of probabilistic triangulation (Jiang et al., ICCV 2023, second
-version) uses it. In training a block is a sum of branches; for prediction they are folded into one convolution, with
-equal answers (`folded`). Tensors have the published names in both forms.
+This is MobileOne (Vasu et al., CVPR 2023) as in the release of probabilistic triangulation (Jiang et al., ICCV 2023,
+second version). In training a block is a sum of branches. For prediction, `folded` replaces the branches by one
+convolution with equal outputs. Tensors have the published names in both forms.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class EncoderSizes(Options):
-    """Sizes of the network; the defaults are those of MobileOne-S4 with the published neck.
+    """Sizes of the encoder. The defaults are those of MobileOne-S4 with the published neck.
 
     Args:
         channels: channels of the five stages.
-        pairs: number of depthwise and pointwise blocks in stages 1 to 4.
-        excited: how many of them, the last ones, have squeeze-and-excitation.
-        neck: channels after the last two pairs of the neck; the last number is that of the features.
+        pairs: number of pairs of a depthwise and a pointwise block in stages 1 to 4.
+        excited: number of pairs with squeeze-and-excitation in stages 1 to 4, counted from the last pair.
+        neck: channels after the last two pairs of the neck. The last number is the number of feature channels.
     """
 
     channels: tuple[int, int, int, int, int] = (64, 192, 448, 896, 2048)
@@ -40,7 +40,7 @@ SMALL = EncoderSizes(channels=(16, 24, 48, 96, 128), pairs=(1, 2, 3, 1), excited
 
 
 class SqueezeExcite(nn.Module):
-    """Channels weighted by what the whole map shows."""
+    """Squeeze-and-excitation: weights each channel by a function of the means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(max(1, channels // 16), channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, h, w) -> the same shape."""
+        """Weight the channels of maps (n, C, h, w)."""
         weights = functional.relu(self.reduce(x.mean(dim=(-2, -1), keepdim=True)))
         return x * torch.sigmoid(self.expand(weights))
 
 
 class _Branch(nn.Module):
-    """A convolution without bias, and its normalisation."""
+    """Branch of a block: a convolution without bias, and batch normalisation."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int, padding: int, groups: int) -> None:
         super().__init__()
@@ -66,18 +66,18 @@ class _Branch(nn.Module):
 
 
 class MobileOneBlock(nn.Module):
-    """A sum of convolution branches, a 1x1 branch and the input itself, each normalised; then ReLU.
+    """MobileOne block: the normalised sum of convolution branches, a 1x1 branch and the input, then ReLU.
 
     Args:
         width_in: channels of the input.
         width_out: channels of the output.
-        kernel: side of the convolution; above 1 there is a 1x1 branch, too.
+        kernel: side k of the convolution. If k > 1, the block also has a 1x1 branch.
         stride: stride of the convolution.
-        groups: groups of the convolution.
+        groups: number of groups of the convolution.
         branches: number of k x k branches.
-        excite: with squeeze-and-excitation before the ReLU.
-        linear: without the ReLU.
-        deploy: one convolution instead of the branches.
+        excite: whether squeeze-and-excitation comes before the ReLU.
+        linear: whether to omit the ReLU.
+        deploy: whether the block has one convolution instead of branches.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class MobileOneBlock(nn.Module):
             self.rbr_scale = _Branch(width_in, width_out, 1, stride, 0, groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, width_in, h, w) -> (n, width_out, h / stride, w / stride)."""
+        """Map features (n, width_in, h, w) to (n, width_out, h / stride, w / stride)."""
         if self.reparam_conv is not None:
             y: Tensor = self.reparam_conv(x)
         else:
@@ -122,7 +122,7 @@ class MobileOneBlock(nn.Module):
 
     @torch.no_grad()
     def fused(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias of the one convolution that answers as the branches do in evaluation."""
+        """Kernel and bias of the single convolution that equals the sum of branches in evaluation mode."""
         width_in, width_out, kernel, _, _, groups = self._shape
         if self.reparam_conv is not None and self.reparam_conv.bias is not None:
             return self.reparam_conv.weight, self.reparam_conv.bias
@@ -149,7 +149,7 @@ class MobileOneBlock(nn.Module):
         return whole, bias
 
     def fold(self) -> None:
-        """Replace the branches by the one convolution."""
+        """Replace the branches by a single convolution."""
         if self.reparam_conv is not None:
             return
         kernel, bias = self.fused()
@@ -169,7 +169,7 @@ class MobileOneBlock(nn.Module):
 
 
 class _Pair(nn.Module):
-    """A dense 3x3 block, and a 1x1 block to another number of channels."""
+    """Pair of a dense 3x3 block and a 1x1 block, which changes the number of channels."""
 
     def __init__(self, width_in: int, width_out: int, *, deploy: bool, linear: bool = False) -> None:
         super().__init__()
@@ -182,18 +182,18 @@ class _Pair(nn.Module):
         return torch.as_tensor(self.convs(x))
 
     def shift(self) -> Tensor:
-        """What is added to each output, before it is folded."""
+        """Bias of each output channel of an unfolded pair."""
         shift: Tensor = self.get_parameter("convs.1.rbr_conv.0.bn.bias")
         return shift
 
 
 class Maps(NamedTuple):
-    """What the network answers for n crops (n, 3, S, S).
+    """Output of MobileOne for n crops (n, 3, S, S).
 
     Args:
-        heatmaps: (n, J, S/4, S/4), probabilities.
-        offsets: (n, 2J, S/4, S/4) cells; channel 2j is x of joint j, 2j + 1 is y.
-        features: (n, C, S/4, S/4).
+        heatmaps: (n, J, S/4, S/4) probabilities.
+        offsets: (n, 2J, S/4, S/4) offsets in cells; channel 2j is x of joint j, channel 2j + 1 is y.
+        features: (n, C, S/4, S/4) features.
     """
 
     heatmaps: Tensor
@@ -202,14 +202,14 @@ class Maps(NamedTuple):
 
 
 class MobileOnePose(nn.Module):
-    """The network.
+    """MobileOne with a neck and heads for heat maps and offsets.
 
     Args:
         joints: number of heat maps.
-        sizes: sizes of its layers.
-        compat: the heads of the release: both end in ReLU, so that no offset is negative, and probabilities are a
-            soft-max over the joints of each cell. Else they are linear, with a sigmoid for probabilities.
-        deploy: one convolution instead of the branches of each block.
+        sizes: sizes of the layers.
+        compat: True: heads of the release. Both end in ReLU, so that no offset is negative, and probabilities are a
+            soft-max over the joints of each cell. False: linear heads, with a sigmoid for probabilities.
+        deploy: whether each block has one convolution instead of branches.
     """
 
     def __init__(self, joints: int, sizes: EncoderSizes, *, compat: bool = False, deploy: bool = False) -> None:
@@ -240,17 +240,20 @@ class MobileOnePose(nn.Module):
             nn.init.constant_(heat.shift(), -2.19)
 
     def stages(self) -> list[nn.Module]:
-        """The stages of the image network, without neck and heads."""
+        """Stages of MobileOne, without neck and heads."""
         return [self.stage0, self.stage1, self.stage2, self.stage3, self.stage4]
 
     def freeze_stages(self) -> None:
-        """No gradients in the stages, which stay in evaluation mode; with ``compat`` their statistics go on moving."""
+        """Freeze the weights of the stages and keep these in evaluation mode.
+
+        With ``compat``, the statistics of their batch normalisation still change in training, as in the release.
+        """
         self.frozen = True
         for stage in self.stages():
             stage.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MobileOnePose:
-        """As every module; see `freeze_stages`."""
+        """Set training or evaluation mode; frozen stages stay in evaluation mode, see `freeze_stages`."""
         super().train(mode)
         if self.frozen and not self.compat:
             for stage in self.stages():
@@ -258,7 +261,7 @@ class MobileOnePose(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Maps:
-        """(n, 3, H, W) in [0, 1], H and W multiples of 32."""
+        """Run the network on crops (n, 3, H, W) with values in [0, 1]; H and W are multiples of 32."""
         levels = []
         # With three channels in channels-last order, the gradient of a 1x1 convolution of stride 2 writes beside its
         # memory (oneDNN of torch 2.13).
@@ -289,7 +292,7 @@ def _stage(width_in: int, width_out: int, pairs: int, excited: int, *, deploy: b
 
 
 def folded(network: ModuleT) -> ModuleT:
-    """A copy whose blocks are one convolution each; it answers alike to rounding in evaluation, and is not trained.
+    """Copy of a network for prediction, with one convolution per block and equal outputs up to rounding.
 
     Example:
         >>> network = MobileOnePose(17, SMALL).eval()

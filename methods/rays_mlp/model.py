@@ -1,7 +1,7 @@
-"""The network: heat maps -> rays and sampled features of each view -> one pose.
+"""Network that fuses the rays and features of all views into one pose.
 
-Probabilistic triangulation, second version of the release (Jiang et al., ICCV 2023, code): it has neither camera poses
-nor triangulation, and learns what it knows of rigs.
+It is the second version of the release of probabilistic triangulation (Jiang et al., ICCV 2023, code). It uses neither
+camera poses nor triangulation; it learns camera arrangements from the training data.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from poseboard.methods.rays_mlp.mobileone import EncoderSizes, Maps, MobileOnePo
 
 
 class FusionSizes(Options):
-    """Sizes of the fusion; the defaults are the published ones.
+    """Sizes of the fusion network. The defaults are the published sizes.
 
     Args:
-        ray: outputs of the layers on each ray.
-        view: outputs of the layers on each view.
-        pose: outputs of the layers on all views, without the last one.
+        ray: output channels of the layers on each ray.
+        view: output channels of the layers on each view.
+        pose: output channels of the layers on all views, except the last layer.
         unit_mm: millimetres per unit of the output.
-        ray_scale: factor on x / z and y / z, which are small numbers, before the first layer.
+        ray_scale: factor on x / z and y / z before the first layer, because these are small numbers.
     """
 
     ray: tuple[int, ...] = Field(default=(1024, 512, 256, 128), min_length=1)
@@ -47,19 +47,20 @@ SMALL_FUSION = FusionSizes(ray=(32, 16), view=(256, 128), pose=(256,), unit_mm=3
 
 
 class RaysArchitecture(Options):
-    """What a trained network is.
+    """Architecture options of the ray network, stored in a checkpoint.
 
     Args:
-        joints: names of the joints in order.
-        views: number of views, which the weights fix.
+        joints: names of the joints, in order.
+        views: number of views. The weights depend on it.
         crop_px: side of the crops.
         encoder: sizes of the MobileOne encoder; None: the encoder is ``backbone``.
-        backbone: the shared 2D backbone, with its preprocessing and decoding; None: MobileOne.
-        fusion: sizes of the fusion.
-        features: features under the joints enter the fusion.
-        compat: heads and colours of the release, see the README.
-        whole_frames: crops are cut from whole frames as the release does; default: with ``compat``.
-        deploy: MobileOne with one convolution a block, as exported; it is not trained.
+        backbone: architecture of the shared 2D backbone; None: the encoder is MobileOne.
+        fusion: sizes of the fusion network.
+        features: whether the fusion network gets the image features at the joints.
+        compat: use heads and colours of the release, see the README.
+        whole_frames: crop from whole frames as the release does, instead of using the person crops of the benchmark.
+            Default: True with ``compat``.
+        deploy: whether MobileOne has one convolution per block, as exported. It cannot be trained then.
     """
 
     joints: tuple[str, ...]
@@ -76,11 +77,11 @@ class RaysArchitecture(Options):
     @model_validator(mode="after")
     def _one_encoder(self) -> Self:
         if (self.encoder is None) == (self.backbone is None):
-            raise ValueError("either `encoder` or `backbone` is given")
+            raise ValueError("give either `encoder` or `backbone`, not both")
         return self
 
     def require(self, skeleton: Skeleton, where: str | Path) -> None:
-        """InputError if the joints are not those of the skeleton, in its order."""
+        """Raise InputError unless the joints are those of the skeleton, in the same order."""
         if self.joints != skeleton.joints:
             raise InputError(
                 where,
@@ -89,7 +90,7 @@ class RaysArchitecture(Options):
             )
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(n, S, S, 3) RGB, 0 … 255 -> (n, 3, S, S) float32 as the encoder takes it."""
+        """Convert crops (n, S, S, 3) RGB, 0 … 255, to the input of the encoder (n, 3, S, S) float32."""
         if self.backbone is not None:
             return self.backbone.prepare(images)
         if self.compat:
@@ -98,14 +99,14 @@ class RaysArchitecture(Options):
 
 
 class Seen(NamedTuple):
-    """2D joints of n crops.
+    """2D joints of n crops, with features and maps.
 
     Args:
-        points_px: (n, J, 2) in crop pixels, with the lens.
+        points_px: (n, J, 2) (distorted) crop pixels.
         peak: (n, J) value of the heat map's peak, in (0, 1].
-        features: (n, J, C) under the joints; None where the fusion takes none.
-        heatmaps: (n, J, h, w): probabilities of MobileOne, raw maps of a shared backbone.
-        offsets: (n, 2J, h, w) of MobileOne.
+        features: (n, J, C) features at the joints; None if the fusion network does not use them.
+        heatmaps: (n, J, h, w) probabilities (MobileOne) or raw maps (shared backbone).
+        offsets: (n, 2J, h, w) offsets of MobileOne in cells; None for a shared backbone.
     """
 
     points_px: Tensor
@@ -116,7 +117,7 @@ class Seen(NamedTuple):
 
 
 def sampled_features(features: Tensor, cells: Tensor) -> Tensor:
-    """Features (n, C, h, w) at cells (n, J, 2) x and y, bilinear, zero outside: (n, J, C)."""
+    """Bilinear samples (n, J, C) of features (n, C, h, w) at cells (x, y) (n, J, 2); zero outside the map."""
     height, width = features.shape[-2:]
     last = torch.tensor([width - 1, height - 1], dtype=cells.dtype, device=cells.device)
     grid = 2 * cells / last - 1
@@ -125,11 +126,11 @@ def sampled_features(features: Tensor, cells: Tensor) -> Tensor:
 
 
 def decode_peaks(maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest cell of each heat map, the first of equal ones, plus the offset that stands there.
+    """Decode joints: the first cell with the largest value of each heat map, plus the offset at this cell.
 
     Returns:
-        cells (n, J, 2) x and y; peak (n, J); index of the cell (n, J), row by row. No gradient reaches a cell through
-        the choice of the largest one.
+        Fractional cells (x, y) (n, J, 2); peaks (n, J); and indices of the cells (n, J), row by row. The choice of the
+        cell has no gradient.
     """
     width = maps.heatmaps.shape[-1]
     flat = maps.heatmaps.flatten(2)
@@ -140,18 +141,18 @@ def decode_peaks(maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def offsets_at(offsets: Tensor, index: Tensor) -> Tensor:
-    """Offsets (n, 2J, h, w) at a cell (n, J) of each joint: (n, J, 2)."""
+    """Read offsets (n, 2J, h, w) at one cell (n, J) of each joint: (n, J, 2)."""
     of_joints = offsets.flatten(2).unflatten(1, (-1, 2))
     return of_joints.gather(3, index[..., None, None].expand(-1, -1, 2, 1))[..., 0]
 
 
 def rays(points_px: Tensor, peak: Tensor, K: Tensor) -> Tensor:
-    """Rays (..., J, 4): x / z, y / z, 1, confidence, each view in the frame of its own camera.
+    """Rays (..., J, 4) of joints in camera frames: x / z, y / z, 1, confidence.
 
     Args:
-        points_px: (..., J, 2), the lens undone.
-        peak: (..., J).
-        K: (..., 3, 3) of the crops.
+        points_px: (..., J, 2) undistorted crop pixels.
+        peak: (..., J) peaks of the heat maps, from which confidences are computed.
+        K: (..., 3, 3) intrinsics of the crops.
     """
     homogeneous = functional.pad(points_px, (0, 1), value=1.0)
     direction = homogeneous @ torch.linalg.inv(K.double()).to(points_px.dtype).transpose(-1, -2)
@@ -166,7 +167,7 @@ def _layers(widths: Sequence[int]) -> nn.Sequential:
 
 
 class Fusion(nn.Module):
-    """Rays and features of all views -> the pose about the root, in the frame of the first view.
+    """Network that predicts the root-relative pose in the first view's frame from rays and features of all views.
 
     Args:
         joints: number of joints.
@@ -183,7 +184,7 @@ class Fusion(nn.Module):
         self.pose1 = _layers((views * sizes.view[-1], *sizes.pose, 3 * joints))
 
     def forward(self, rays: Tensor, features: Tensor | None = None) -> Tensor:
-        """Rays (B, V, J, 4) and features (B, V, J, C), None for zeros -> (B, J, 3) mm."""
+        """Predict poses (B, J, 3), mm, from rays (B, V, J, 4) and features (B, V, J, C); None: features of zero."""
         if self.ray_scale != 1:
             rays = torch.cat([self.ray_scale * rays[..., :2], rays[..., 2:]], dim=-1)
         embedded = self.embed(rays)
@@ -197,18 +198,18 @@ class Fusion(nn.Module):
 
 
 class Answer(NamedTuple):
-    """Output of `RaysNet`; None for parts that were not computed."""
+    """Output of `RaysNet`: 2D joints, and poses (B, J, 3) in mm. Parts that were not computed are None."""
 
     seen: Seen | None
     pose_mm: Tensor | None
 
 
 class RaysNet(nn.Module):
-    """Encoder and fusion; tensors are ``backbone.*`` and ``fusion.*``, as in published weights.
+    """Network of encoder (``backbone.*``) and fusion (``fusion.*``), with the tensor names of published weights.
 
     Args:
         architecture: architecture of encoder and fusion.
-        backbone: the encoder; None: a fresh MobileOne.
+        backbone: the encoder; None: MobileOne with random weights.
     """
 
     def __init__(self, architecture: RaysArchitecture, backbone: nn.Module | None = None) -> None:
@@ -226,7 +227,7 @@ class RaysNet(nn.Module):
         self.fusion = Fusion(len(arch.joints), arch.views, channels if arch.features else 0, arch.fusion)
 
     def see(self, images: Tensor) -> Seen:
-        """2D joints of crops (n, S, S, 3) RGB, 0 … 255."""
+        """Detect 2D joints in crops (n, S, S, 3) RGB, 0 … 255."""
         arch = self.architecture
         prepared = arch.prepare(images)
         if arch.backbone is not None:
@@ -249,18 +250,18 @@ class RaysNet(nn.Module):
         given_rays: Tensor | None = None,
         features: Tensor | None = None,
     ) -> Answer:
-        """What the arguments allow.
+        """Predict 2D joints from images, poses from images and ``K``, or poses from rays.
 
         Args:
-            images: (n, S, S, 3) RGB, 0 … 255: 2D joints; with ``K`` also poses.
-            K: (B, V, 3, 3) of the crops, n = B V, sample by sample.
-            given_rays: (B, V, J, 4) instead of images.
-            features: (B, V, J, C) with them; None for zeros.
+            images: (n, S, S, 3) RGB, 0 … 255, ordered by sample, then view; n = B V.
+            K: (B, V, 3, 3) intrinsics of the crops; None: predict only 2D joints.
+            given_rays: (B, V, J, 4) rays to use instead of images.
+            features: (B, V, J, C) features for ``given_rays``; None: zeros.
         """
         if given_rays is not None:
             return Answer(None, self.fusion(given_rays, features))
         if images is None:
-            raise ValueError("images or rays are needed")
+            raise ValueError("give images or given_rays")
         seen = self.see(images)
         if K is None:
             return Answer(seen, None)

@@ -1,4 +1,4 @@
-"""Published weights of the second version of probabilistic triangulation, and MobileOne-S4 on labelled images."""
+"""Published weights of the second version of probabilistic triangulation, and of MobileOne-S4 for ImageNet."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ IMAGENET = "mobileone"
 def published(
     state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None, variant: str = ""
 ) -> Checkpoint:
-    """A checkpoint of the whole network, in training form or as exported; or of MobileOne-S4's stages, to start from.
+    """Convert the whole network (unfused or exported), or MobileOne-S4 as a start of training, to a checkpoint.
 
     Args:
         state: state dict of the file.
-        file: for errors.
-        image_px: side of the crops; None: 384, which the release has.
-        variant: "imagenet": the official unfused MobileOne-S4, whose classifier is left out.
+        file: path of the file, named in errors.
+        image_px: side of the crops; None: 384, as in the release.
+        variant: "": the whole network. "imagenet": the official unfused MobileOne-S4; its classifier is left out.
 
     Raises:
-        InputError: no such network, or keys that are missing, unexpected or of another shape.
+        InputError: the file is another kind of network, or its keys or shapes do not match.
     """
     if variant == "imagenet":
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Generated data: rays of true poses in cameras of random rigs."""
+"""Generated training data: rays of true poses in the cameras of random rigs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NEAREST_MM = 100.0
 
 
 class RigRange(Options):
-    """How far random rigs vary: each camera is drawn alone, uniformly, and looks at the person.
+    """Options of random rigs. Each camera is drawn independently and uniformly, and looks at the person.
 
     Args:
-        distance_mm: smallest and largest horizontal distance from the person's root.
-        height_mm: smallest and largest height above the lowest joint.
-        aim_mm: largest distance along each axis of the point looked at from the root.
-        roll_deg: largest turn about the optical axis.
+        distance_mm: minimum and maximum horizontal distance from the person's root.
+        height_mm: minimum and maximum height above the lowest joint.
+        aim_mm: maximum distance along each axis between the root and the point at which the camera looks.
+        roll_deg: maximum rotation about the optical axis.
     """
 
     distance_mm: tuple[float, float] = (3000.0, 5500.0)
@@ -38,12 +38,12 @@ class RigRange(Options):
             if not low <= high:
                 raise ValueError(f"{name}: {low} is above {high}")
         if self.distance_mm[0] < 2 * self.aim_mm or self.distance_mm[0] < 10 * _NEAREST_MM:
-            raise ValueError("distance_mm: cameras would stand among the joints")
+            raise ValueError("distance_mm is too small: cameras would be among the joints")
         return self
 
 
 def upright(poses_mm: Tensor, up: Tensor) -> Tensor:
-    """Poses (B, J, 3) turned so that ``up`` (B, 3), a unit vector in their frame, is the z axis."""
+    """Rotate poses (B, J, 3) so that their up direction, unit vectors ``up`` (B, 3), becomes the z axis."""
     other = torch.eye(3, dtype=up.dtype, device=up.device)[up.abs().argmin(dim=-1)]
     x = functional.normalize(torch.linalg.cross(other, up), dim=-1)
     turn = torch.stack([x, torch.linalg.cross(up, x), up], dim=-2)
@@ -51,14 +51,14 @@ def upright(poses_mm: Tensor, up: Tensor) -> Tensor:
 
 
 def in_random_rigs(poses_mm: Tensor, known: Tensor, views: int, rigs: int, ranges: RigRange) -> Tensor:
-    """Poses in the frames of cameras that are drawn around them, from torch's random state.
+    """Transform poses to the frames of cameras that are drawn around them, with torch's random state.
 
     Args:
-        poses_mm: (B, J, 3) about the root, z up.
-        known: (B, J) joints that count; the lowest of them stands on the floor.
-        views: V cameras per rig.
-        rigs: G per pose.
-        ranges: ranges of the random rigs.
+        poses_mm: (B, J, 3) root-relative poses, z up.
+        known: (B, J) mask of the known joints; the lowest of them defines the floor.
+        views: number V of cameras per rig.
+        rigs: number G of rigs per pose.
+        ranges: options of the random rigs.
 
     Returns:
         (B, G, V, J, 3) mm in the frame of each camera.
@@ -86,17 +86,17 @@ def in_random_rigs(poses_mm: Tensor, known: Tensor, views: int, rigs: int, range
 
 
 def directions(points_mm: Tensor) -> Tensor:
-    """Points (..., 3) in a camera's frame -> x / z and y / z (..., 2)."""
+    """Convert points (..., 3) in a camera's frame to x / z and y / z (..., 2)."""
     return points_mm[..., :2] / points_mm[..., 2:].clamp(min=_NEAREST_MM)
 
 
 def noisy_rays(points_mm: Tensor, noise_px: Tensor, focal_px: Tensor) -> Tensor:
-    """Rays to points that were seen with an error; the confidence falls with it, as the release generates them.
+    """Rays of points with simulated detection errors and confidences that decrease with the error, as in the release.
 
     Args:
-        points_mm: (..., J, 3) in the frame of each camera.
-        noise_px: (..., J, 2) errors.
-        focal_px: (...) pixels per unit of x / z.
+        points_mm: (..., J, 3) points in the frame of each camera.
+        noise_px: (..., J, 2) detection errors.
+        focal_px: (...) focal length, pixels per unit of x / z.
 
     Returns:
         (..., J, 4), see `model.rays`; the confidence is exp(-|error|).

@@ -1,6 +1,6 @@
-"""Training in three phases of one run: heat maps on images, the fusion on generated rays, the fusion on images.
+"""Training in three phases: heat maps on images, then the fusion on generated rays, then the fusion on images.
 
-The phase follows from the number of the step, which the learning-rate scheduler counts and a resumed training restores.
+The step determines the phase. The learning-rate scheduler counts steps, and a resumed training restores its count.
 """
 
 from __future__ import annotations
@@ -51,37 +51,37 @@ def _colours_of_the_encoder(options: dict[str, Any]) -> ColourAugmentation:
 
 
 class RaysMlpOptions(Options):
-    """Options of the ray network.
+    """Options of the ray network and its training.
 
     Args:
-        encoder: "backbone": the 2D backbone of the row under ``after``, frozen. "mobileone": the published network.
-        sizes: of MobileOne and the fusion: "small" or "published".
-        recipe: "small" is ours: rates that rise and fall in each phase, and in the last one only the fusion learns.
-            "published" is the release's: constant rates, crops from whole frames with a drawn scale and shift, and in
-            the last phase the neck, the heads and the fusion learn together.
-        compat: the release with its defects, see the README. Imported weights state it.
-        start_weights: "mobileone": checkpoint to start from, of this method or of MobileOne on labelled images; its
-            stages are frozen.
-        views: number of views, which the weights fix.
+        encoder: "backbone": frozen 2D backbone of the row that ``after:`` names. "mobileone": the published network.
+        sizes: sizes of MobileOne and the fusion network: "small" or "published".
+        recipe: "small" is ours: learning rates rise and fall in each phase, and the last phase trains only the fusion.
+            "published" is the release's: constant learning rates, crops from whole frames with random scale and shift,
+            and a last phase that trains neck, heads and fusion together.
+        compat: reproduce the release with its defects, see the README. Imported weights set this themselves.
+        start_weights: "mobileone": checkpoint to start from, of this method or of MobileOne for ImageNet. The stages
+            are frozen.
+        views: number of views. The weights depend on it.
         image_px: "mobileone": side of the crops.
-        features: features under the joints enter the fusion. They reveal the rig of an image. Default: only with rigs
-            "own".
-        rigs: "random": the fusion is trained on random rigs; "own": only on those of the data set.
-        rig_range: ranges of the random rigs.
+        features: whether the fusion network gets the image features at the joints. They reveal the rig of an image.
+            Default: only with rigs "own".
+        rigs: rigs for training the fusion: "random", or "own" for the rigs of the data set.
+        rig_range: options of the random rigs.
         rigs_per_pose: number of rigs for each pose of a batch.
-        noise_px: standard deviation of the errors of generated rays: crop pixels ("small", 1.5) or pixels of the whole
-            frame ("published", 2).
-        map_steps: steps of the first phase, heat maps and offsets; 0 for "backbone".
-        ray_steps: of the second phase, generated rays.
-        image_steps: of the third phase, 3D poses from images.
+        noise_px: standard deviation of the errors of generated rays, in crop pixels ("small", 1.5) or in pixels of the
+            whole frame ("published", 2).
+        map_steps: number of steps of the first phase (heat maps and offsets); 0 for "backbone".
+        ray_steps: number of steps of the second phase (generated rays).
+        image_steps: number of steps of the third phase (3D poses from images).
         batch_size: samples per step.
-        map_rate: highest learning rate of the first phase.
-        ray_rate: of the second.
-        image_rate: of the third.
-        warmup_steps: "small": steps over which the rate of a phase rises.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Default: 10 ("small"), None.
-        augmentation: "small": of the crops. "published" has the release's instead, see `drawn_crop`.
-        colours: changes of the images' colours. Default: those of the release, or none for a backbone that is trained.
+        map_rate: maximum learning rate of the first phase.
+        ray_rate: maximum learning rate of the second phase.
+        image_rate: maximum learning rate of the third phase.
+        warmup_steps: "small": number of steps in which the learning rate of a phase rises.
+        clip_norm: norm to which larger gradients are clipped; None: no clipping. Default: 10, None with "published".
+        augmentation: "small": random changes of the crops. "published" uses the release's, see `drawn_crop`.
+        colours: random changes of colours. Default: those of the release for MobileOne, none for a shared backbone.
     """
 
     encoder: Literal["backbone", "mobileone"] = "backbone"
@@ -115,19 +115,19 @@ class RaysMlpOptions(Options):
         if self.encoder == "backbone":
             for name in ("map_steps", "start_weights", "compat"):
                 if getattr(self, name):
-                    raise ValueError(f"{name} is for encoder: mobileone; the backbone is trained by its own row")
+                    raise ValueError(f"{name} needs encoder: mobileone, because the backbone is trained by another row")
             if self.recipe == "published":
-                raise ValueError("recipe: published is for encoder: mobileone")
+                raise ValueError("recipe: published needs encoder: mobileone")
         if self.compat and self.recipe != "published":
-            raise ValueError("compat is for recipe: published")
+            raise ValueError("compat needs recipe: published")
         return self
 
 
 class RaysMlpTraining(Training):
-    """The training pipeline.
+    """Training of the ray network in three phases.
 
     Args:
-        model: with the weights to start from.
+        model: network with its starting weights.
         options: options of the training.
         skeleton: skeleton of the truth.
     """
@@ -167,7 +167,7 @@ class RaysMlpTraining(Training):
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [self._factor(share) for share in shares])
 
     def phase(self, step: int) -> tuple[Phase, int]:
-        """The phase of a step, counted from 0, and the step's number in it; the last phase goes on for ever."""
+        """Phase of a step (counted from 0), and the number of the step within the phase. The last phase never ends."""
         last: Phase = "images"
         for phase, count in self._phases.items():
             if count and step < count:
@@ -178,7 +178,7 @@ class RaysMlpTraining(Training):
         return last, step + self._phases[last]
 
     def _factor(self, shares: dict[Phase, float]) -> Callable[[int], float]:
-        """Of the learning rate, as a function of the step."""
+        """Factor on the learning rate as a function of the step."""
 
         def factor(step: int) -> float:
             phase, within = self.phase(step)
@@ -191,13 +191,15 @@ class RaysMlpTraining(Training):
         return factor
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """V views of a sample in random order, mirrored together; slots without a view are zero and not valid.
+        """Training example of V views of a sample in random order. Either all views are mirrored or none.
+
+        Slots without a view are zero and not valid.
 
         Returns:
             images (V, S, S, 3) uint8 or float32; all others float32: K (V, 3, 3) of the crops; focal_px (V,) in the
-            pixels of ``noise_px``; points_px (V, J, 2) and lens_px (V, J, 2), the offset that undoes the lens there;
-            weights (V, J) of the 2D losses; points_mm (V, J, 3) in the frame of each camera, up (3,) in that of the
-            first; known (J,); valid (V,).
+            pixels of ``noise_px``; points_px (V, J, 2) in crop pixels; lens_px (V, J, 2), offsets from distorted to
+            undistorted points; weights (V, J) of the 2D losses; points_mm (V, J, 3) in the frame of each camera;
+            up (3,), the up direction in the frame of the first camera; known (J,); valid (V,).
         """
         arch, options = self._architecture, self._options
         views = self._drawn(sample, rng)
@@ -241,13 +243,13 @@ class RaysMlpTraining(Training):
         return {"images": images, **{name: np.asarray(value, dtype=np.float32) for name, value in values.items()}}
 
     def _drawn(self, sample: Sample, rng: np.random.Generator) -> list[View]:
-        """Views in a random order; with ``compat`` in the sample's, as the release has it."""
+        """Draw views in random order; with ``compat``, keep the sample's order as in the release."""
         if self._architecture.compat:
             return list(sample.views[: self._architecture.views])
         return [sample.views[i] for i in rng.permutation(len(sample.views))[: self._architecture.views]]
 
     def _crop(self, view: View, rng: np.random.Generator, *, mirrored: bool) -> tuple[Floats, Camera, Array]:
-        """Pixels of a view's changed crop, the camera before the change, and the change A (3, 3)."""
+        """Augment the crop of a view: new pixels, camera before the augmentation, and affine matrix A (3, 3)."""
         side = self._architecture.crop_px
         if self.inputs.crop_px is None:
             return *crop_frame(view, side, *drawn_crop(rng)), np.eye(3)
@@ -256,7 +258,7 @@ class RaysMlpTraining(Training):
         return image, view.camera, A  # type: ignore[return-value]  # bytes become floats where colours change
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of the phase, and its figures under the release's names; see `seven_figures`."""
+        """Losses of the current phase, and metrics with the release's names; see `seven_figures`."""
         phase, _ = self.phase(self.scheduler.last_epoch)
         self._bare.backbone.train(phase == "maps" or self._options.recipe == "published")
         if phase == "maps":
@@ -273,7 +275,7 @@ class RaysMlpTraining(Training):
         return losses
 
     def _maps(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Heat maps and offsets of all views."""
+        """First phase: losses of heat maps and offsets in all views."""
         valid = batch["valid"] > 0
         seen: Seen = self.model(batch["images"][valid]).seen
         points, weights = batch["points_px"][valid], batch["weights"][valid]
@@ -285,7 +287,7 @@ class RaysMlpTraining(Training):
         return {"total": heat + offset, "loss/hm": heat.detach(), "loss/reg": offset.detach(), **figures}
 
     def _generated(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rays of the batch's poses with made-up errors, without features."""
+        """Second phase: losses on rays of the batch's poses with simulated errors, without features."""
         options, known = self._options, batch["known"]
         if options.rigs == "random":
             poses = self._random_rigs(batch)
@@ -303,16 +305,16 @@ class RaysMlpTraining(Training):
         return {"total": total, "loss/x3d": total.detach(), **point_figures(found, target, known, "x3d")}
 
     def _together(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Images through the whole network, of which all but frozen stages learns."""
+        """Third phase, "published": losses of the whole network on images. Only frozen stages are not trained."""
         answer = self.model(batch["images"].flatten(0, 1), batch["K"])
         figures = self._figures(batch, answer.seen, answer.pose_mm)
         return {"total": figures["loss"], **figures, "loss": figures["loss"].detach()}
 
     def _detected(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rays of what the encoder detects, which does not learn.
+        """Third phase, "small": losses on rays of the joints that the frozen encoder detects.
 
-        Where rigs are random, the errors of the detections are carried over to random rigs, too: what the fusion learns
-        of them then holds for other rigs than those of the images.
+        With random rigs, the errors of the detections are also added to rays in random rigs. What the fusion network
+        learns about these errors then applies to rigs other than those of the images.
         """
         options, views = self._options, batch["valid"].shape
         with torch.no_grad():
@@ -342,7 +344,7 @@ class RaysMlpTraining(Training):
         return {"total": total, **figures, "loss": figures["loss"].detach(), **others}
 
     def _random_rigs(self, batch: dict[str, Tensor]) -> Tensor:
-        """The poses of the batch in the cameras of random rigs, (B, G, V, J, 3)."""
+        """Poses of the batch in the camera frames of random rigs, (B, G, V, J, 3) mm."""
         poses = upright(self._about_root(batch["points_mm"][:, 0]), batch["up"])
         count, ranges = self._options.rigs_per_pose, self._options.rig_range
         return in_random_rigs(poses, batch["known"], self._architecture.views, count, ranges)
@@ -357,7 +359,7 @@ class RaysMlpTraining(Training):
         return targets._replace(heatmaps=targets.heatmaps * shown[..., None, None], valid=targets.valid & shown)
 
     def _figures(self, batch: dict[str, Tensor], seen: Seen, pose_mm: Tensor) -> dict[str, Tensor]:
-        """The seven figures of a batch of images; ``loss/hm`` is the loss that the encoder was trained with."""
+        """Metrics of a batch of images, see `seven_figures`. ``loss/hm`` is the training loss of the encoder."""
         arch, views = self._architecture, batch["valid"].shape
         points, weights = batch["points_px"].flatten(0, 1), batch["weights"].flatten(0, 1)
         if arch.backbone is not None:
@@ -378,7 +380,10 @@ class RaysMlpTraining(Training):
 
 
 def inputs_of(architecture: RaysArchitecture, *, extrinsics: bool) -> Inputs:
-    """Crops of the hand-over, or whole frames; as many views as the weights take, in training more."""
+    """Inputs of the ray network: person crops or whole frames, without extrinsics in prediction.
+
+    Training samples may have more views than the network, of which some are drawn.
+    """
     return Inputs(
         crop_px=None if architecture.whole_frames else architecture.crop_px,
         views=(architecture.views, 1_000 if extrinsics else architecture.views),

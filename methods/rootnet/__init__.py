@@ -1,1 +1,1 @@
-"""RootNet: where a person's root is in the camera's frame, from one image."""
+"""RootNet: root position of a person in the camera frame, from one image."""

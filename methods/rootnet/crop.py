@@ -1,7 +1,7 @@
-"""Crops of people, the prior of their distance, and the way back from a crop to the camera's frame.
+"""Crops of people, the prior of their distance, and back-projection from a crop to the camera frame.
 
-RootNet (Moon et al., ICCV 2019, sections 4 and 5, and release code). All of it is in millimetres: a data set that is
-published in metres comes in millimetres out of its adapter, so the real size of a box cannot be in another unit.
+RootNet (Moon et al., ICCV 2019, sections 4 and 5, and release code). All lengths are in millimetres, because adapters
+of data sets convert other units. The assumed real size of a box is therefore always in the same unit.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ REAL_SIDE_MM = 2000.0
 
 
 def distance_prior_mm(focal_px: ArrayLike, area_px: ArrayLike) -> Array:
-    """k: the distance (...) mm at which `REAL_SIDE_MM` squared fills the crop.
+    """Prior k of the distance (...) in mm: the distance at which a square of side `REAL_SIDE_MM` fills the crop.
 
-    Crops may be enlarged: focal lengths and sides grow alike, and k stays as it is.
+    k does not depend on the resolution, because focal length and side of the crop scale together.
 
     Args:
-        focal_px: (..., 2) fx, fy.
-        area_px: (...) of the crop, squared and enlarged, in pixels of the same image as ``focal_px``.
+        focal_px: (..., 2) fx and fy.
+        area_px: (...) area of the enlarged square crop, in pixels of the same image as ``focal_px``.
 
     Example:
         >>> float(distance_prior_mm([1500.0, 1500.0], 500.0**2))
@@ -38,15 +38,14 @@ def distance_prior_mm(focal_px: ArrayLike, area_px: ArrayLike) -> Array:
 
 
 def patch_affine(box_xywh: ArrayLike, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
-    """What taking a patch of ``size`` (width, height) does to pixels: (3, 3).
+    """Affine matrix (3, 3) from pixels of the image to pixels of a patch that is cut from a box.
 
-    The centre of the box goes to that of the patch, its sides to those of the patch, and what points ``rotation_deg``
-    clockwise from up points up.
+    Centre and sides of the box become centre and sides of the patch.
 
     Args:
         box_xywh: (4,) x, y of the upper left corner, width, height.
         size: width and height of the patch.
-        rotation_deg: rotation of the patch about its centre.
+        rotation_deg: rotation about the centre. The direction this angle clockwise from up points up in the patch.
 
     Example:
         >>> patch_affine((100, 50, 200, 200), (64, 64))[:2].tolist()
@@ -62,7 +61,7 @@ def patch_affine(box_xywh: ArrayLike, size: tuple[int, int], rotation_deg: float
 
 
 def mirrored_box(box_xywh: ArrayLike, width: int) -> Array:
-    """The box (4,) in the mirrored image of that width: its centre x becomes width - 1 - x."""
+    """Mirror a box (4,) in an image of ``width`` pixels: the centre x becomes width - 1 - x."""
     box = np.array(box_xywh, dtype=np.float64)
     box[0] = width - 1 - (box[0] + box[2])
     return box
@@ -70,10 +69,10 @@ def mirrored_box(box_xywh: ArrayLike, width: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class PersonCrop:
-    """One person's square crop in a view.
+    """Square crop of one person in a view.
 
     Args:
-        box_xywh: (4,) of the crop, in pixels of the view.
+        box_xywh: (4,) x, y, width, height of the crop, in pixels of the view.
         camera: camera of the view.
     """
 
@@ -82,43 +81,43 @@ class PersonCrop:
 
     @classmethod
     def of(cls, view: View, person: int, *, cropped: bool) -> PersonCrop:
-        """The crop of one person of a view.
+        """Compute the crop of one person in a view.
 
         Args:
-            view: a whole frame, or one person's crop.
+            view: whole frame, or crop of one person.
             person: index of the person.
-            cropped: whether the view is the crop already.
+            cropped: whether the view already is the crop.
 
         Raises:
-            InputError: the box is none (`datasets.boxes.cut_boxes`).
+            InputError: the box is empty or outside the image.
         """
         left, upper, right, lower = view.boxes_px[person]
         box = np.array([left, upper, right - left, lower - upper])
         if not cropped:
             box = crop_boxes(box, view.camera.size)[0]
         if not np.isfinite(box).all() or not box[2:].min() > 0:
-            raise InputError(f"view {view.name}", f"box {person} is empty or outside of the image", "leave it out")
+            raise InputError(f"view {view.name}", f"box {person} is empty or outside the image", "remove this box")
         return cls(box, view.camera)
 
     @property
     def prior_mm(self) -> float:
-        """`distance_prior_mm` of this crop."""
+        """Prior k of the person's distance in mm, see `distance_prior_mm`."""
         K = self.camera.K
         return float(distance_prior_mm((K[0, 0], K[1, 1]), self.box_xywh[2] * self.box_xywh[3]))
 
     def root_mm(self, share: ArrayLike, depth_mm: ArrayLike) -> Array:
-        """(..., 3) mm in the camera's frame, for where in the crop the root is and how deep.
+        """Root position (..., 3) mm in the camera frame, from its position in the crop and its depth.
 
         Args:
-            share: (..., 2) of the crop's sides, from its upper left corner.
-            depth_mm: (...).
+            share: (..., 2) position (x, y) as shares of the crop's sides, from the upper left corner.
+            depth_mm: (...) depth along the optical axis.
         """
         pixels = self.box_xywh[:2] + np.asarray(share, dtype=np.float64) * self.box_xywh[2:]
         return back_projected(self.camera, pixels, depth_mm)
 
 
 def back_projected(camera: Camera, points_px: ArrayLike, depth_mm: ArrayLike) -> Array:
-    """Pixels (..., 2) at depths (...) mm as points (..., 3) mm in the camera's frame, a lens undone where there is one.
+    """Back-project (distorted) pixels (..., 2) with depths (...) mm to points (..., 3) mm in the camera frame.
 
     Example:
         >>> camera = Camera(np.array([[1500.0, 0, 320], [0, 1500, 240], [0, 0, 1]]), np.eye(3), np.zeros(3))

@@ -1,7 +1,7 @@
-"""The root finder on a user's own photographs: where each person is, in metres from the camera.
+"""Demo of root prediction on a user's photographs: position of each person in metres from the camera.
 
-Photographs come with their focal length (given, or from EXIF) and boxes (from a file, or from OpenCV's HOG detector).
-The principal point is taken to be the middle of the image, and lens distortion is ignored.
+The focal length comes from the user or from EXIF, boxes from a file or from OpenCV's HOG detector. The principal point
+is assumed in the middle of the image, and lens distortion is ignored.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from PIL import Image as Picture
 from PIL import ImageOps
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.coco_json import Detection, LeftOut, corners, decode, parse, used_boxes
+from poseboard.datasets.coco_json import Detection, LeftOut, corners, parse, used_boxes
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import read_bytes, read_file, write_file
 from poseboard.datasets.photographs import CAMERA
 from poseboard.datasets.sample import Group, Image, Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT
@@ -41,17 +41,17 @@ FocalOf = Callable[[Image, float | None, Path], tuple[Focal, str]]
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photograph with its camera and boxes.
+    """Photograph with its camera and boxes.
 
     Args:
         path: image file.
         image: (H, W, 3) uint8 RGB, upright.
-        focal_px: fx, fy.
-        focal_source: where the focal length comes from, in words.
+        focal_px: fx and fy.
+        focal_source: source of the focal length, as text.
         boxes_px: (P, 4) left, upper, right, lower.
-        scores: (P,) scores of the detector; None: the boxes have none.
-        boxes_source: where the boxes come from, in words.
-        left_out: number of unused boxes by reason, in words; empty if all are used.
+        scores: (P,) scores of the detector; None: the boxes have no scores.
+        boxes_source: source of the boxes, as text.
+        left_out: numbers of unused boxes by reason, as text; empty if all boxes are used.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Photo:
 
     @property
     def sample(self) -> Sample:
-        """The photograph as a sample with one view."""
+        """Sample with the photograph as its only view."""
         height, width = self.image.shape[:2]
         K = np.array([[self.focal_px[0], 0, width / 2], [0, self.focal_px[1], height / 2], [0, 0, 1]])
         camera = Camera(K, np.eye(3), np.zeros(3), size=(width, height))
@@ -76,12 +76,12 @@ class Photo:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """The people of one photograph.
+    """Predicted people of one photograph.
 
     Args:
         photo: photograph with the boxes that were used.
-        roots_mm: (P, 3) in the camera's frame.
-        scores: (P,).
+        roots_mm: (P, 3) root positions in the camera frame.
+        scores: (P,) scores of the people.
         pictures: pictures of boxes, roots and the people from above, (H, W, 3) uint8 RGB.
     """
 
@@ -91,7 +91,7 @@ class Located:
     pictures: Sequence[Image]
 
     def lines(self) -> list[str]:
-        """One line per person."""
+        """Text with one line per person."""
         people = zip(self.roots_mm.tolist(), self.scores.tolist(), strict=True)
         name = self.photo.path.name
         return [
@@ -100,7 +100,7 @@ class Located:
         ] or [f"{name}: no people"]
 
     def record(self) -> dict[str, Any]:
-        """The same as plain values, for JSON; metres, OpenCV axes."""
+        """Plain values for JSON: positions in metres along OpenCV's axes (x right, y down, z forward)."""
         photo = self.photo
         height, width = photo.image.shape[:2]
         people = zip(self.roots_mm.tolist(), photo.boxes_px.tolist(), self.scores.tolist(), strict=True)
@@ -119,11 +119,11 @@ class Located:
 
 
 def locate(method: Rootnet, photos: Sequence[Photo]) -> list[Located]:
-    """Predict the root of every person in the photographs, each person as in a data set.
+    """Predict the root of every person in the photographs, with the same inputs as in a data set.
 
     Args:
-        method: root finder with its weights loaded.
-        photos: photographs.
+        method: root method with loaded weights.
+        photos: photographs with cameras and boxes.
     """
     return [_locate(method, photo) for photo in photos]
 
@@ -147,7 +147,7 @@ def _locate(method: Rootnet, photo: Photo) -> Located:
 
 
 def write_pictures(located: Sequence[Located], folder: Path) -> list[list[Path]]:
-    """Write the pictures as PNG, named after their photographs; returns the paths by photograph."""
+    """Write the pictures as PNG files with the names of their photographs; return the paths of each photograph."""
     names: set[str] = set()
     written = []
     for number, people in enumerate(located, start=1):
@@ -164,16 +164,16 @@ def write_pictures(located: Sequence[Located], folder: Path) -> list[list[Path]]
 
 
 def read_photos(paths: Sequence[Path], focal: FocalOf, boxes: Path | None, min_score: float = -np.inf) -> list[Photo]:
-    """Photographs with cameras and boxes.
+    """Read photographs with cameras and boxes.
 
     Args:
         paths: image files.
-        focal: see `focal_of`.
-        boxes: file of boxes, see `read_boxes`; None: OpenCV's HOG detector finds people.
-        min_score: detected boxes with a lower score are left out.
+        focal: source of the focal length, see `focal_of`.
+        boxes: file of boxes, see `read_boxes`; None: OpenCV's HOG detector detects people.
+        min_score: minimum score of a box.
 
     Raises:
-        InputError: an image or the file cannot be read, or a focal length is not known.
+        InputError: an image or the file of boxes cannot be read, or a focal length is unknown.
     """
     by_image = None if boxes is None else read_boxes(boxes, paths)
     source = "opencv-hog" if boxes is None else str(boxes)
@@ -198,9 +198,9 @@ def read_photos(paths: Sequence[Path], focal: FocalOf, boxes: Path | None, min_s
 
 
 def _read_image(path: Path) -> tuple[Image, float | None]:
-    """(H, W, 3) uint8 RGB, upright, and its focal length in 35 mm film if EXIF has it."""
+    """Read an upright image (H, W, 3) uint8 RGB, and its 35 mm equivalent focal length from EXIF, or None."""
     try:
-        with Picture.open(io.BytesIO(path.read_bytes())) as opened:
+        with Picture.open(io.BytesIO(read_bytes(path))) as opened:
             film_mm = opened.getexif().get_ifd(_EXIF).get(_FOCAL_35MM)
             upright = ImageOps.exif_transpose(opened).convert("RGB")
     except OSError as error:
@@ -213,14 +213,14 @@ def _read_image(path: Path) -> tuple[Image, float | None]:
 
 
 def focal_of(text: str | None, fov_deg: float | None) -> FocalOf:
-    """Source of the focal length: pixels, field of view, or EXIF data.
+    """Function that returns the focal length of a photograph: from pixels, from a field of view, or from EXIF data.
 
     Args:
-        text: "FX,FY" or "F" in pixels.
-        fov_deg: horizontal field of view.
+        text: value of ``--focal``, "FX,FY" or "F" in pixels; None: not set.
+        fov_deg: value of ``--fov``, horizontal field of view in degrees; None: not set.
 
     Raises:
-        InputError: both are given, or one is not a focal length.
+        InputError: both are set, or a value is invalid.
     """
     if text is not None and fov_deg is not None:
         raise InputError("--focal, --fov", "are both given", "give one of them")
@@ -253,18 +253,19 @@ def _of_exif(image: Image, film_mm: float | None, path: Path) -> tuple[Focal, st
 
 
 def read_boxes(path: Path, images: Sequence[Path]) -> list[tuple[Array, Array | None]]:
-    """Boxes of each image, (P, 4) x, y, width, height in pixels, and their scores if the file has them.
+    """Read the boxes of each image, (P, 4) x, y, width, height in pixels, and their scores if the file has them.
 
     Args:
-        path: JSON file: a list of boxes for each image, in order (for one image also the list of its boxes); or a
-            detector's list of ``image_id``, ``bbox``, ``score``, with the numbers in the images' names as ids.
+        path: JSON file in one of two formats. A list with one list of boxes per image, in order; for one image also
+            just its list of boxes. Or a detector's list of entries with ``image_id``, ``bbox`` and ``score``; the ids
+            are the numbers in the file names of the images.
         images: image files.
 
     Raises:
-        InputError: the file is absent, or is neither; names the entry.
+        InputError: the file cannot be read or has neither format; the error names the entry.
     """
-    entries = decode(path, list[msgspec.Raw], f"give {_BOXES}")
-    content = path.read_bytes()
+    content = read_file(path, f"give {_BOXES}")
+    entries = parse(content, list[msgspec.Raw], path)
     first = bytes(entries[0]).lstrip() if entries else b""
     if first.startswith(b"{"):
         return _detections(parse(content, list[Detection], path), path, images)
@@ -280,8 +281,8 @@ def read_boxes(path: Path, images: Sequence[Path]) -> list[tuple[Array, Array | 
 def _detections(entries: list[Detection], path: Path, images: Sequence[Path]) -> list[tuple[Array, Array | None]]:
     for row, entry in enumerate(entries):
         if entry.root_cam is not None:
-            problem = "is RootNet's output, whose boxes are enlarged already"
-            raise InputError(f"{path}: [{row}].root_cam", problem, "give the detector's own file")
+            problem = "is RootNet's output, which has enlarged boxes"
+            raise InputError(f"{path}: [{row}].root_cam", problem, "give the output file of the detector")
     ids = {entry.image_id for entry in entries}
     by_image: list[tuple[Array, Array | None]] = []
     for image in images:
@@ -296,12 +297,12 @@ def _detections(entries: list[Detection], path: Path, images: Sequence[Path]) ->
 
 
 def detect_people(image: Image) -> tuple[Array, Array]:
-    """Upright people found by OpenCV's HOG detector (Dalal and Triggs, CVPR 2005).
+    """Detect upright people with OpenCV's HOG detector (Dalal and Triggs, CVPR 2005).
 
-    Of boxes that overlap by more than half, the one with the higher score is kept.
+    If boxes overlap by more than half, only the one with the highest score is kept.
 
     Returns:
-        boxes (P, 4) x, y, width, height in pixels without the detector's margin, and scores (P,).
+        Boxes (P, 4) x, y, width, height in pixels without the detector's margin, and scores (P,).
     """
     height, width = image.shape[:2]
     factor = min(1.0, _HOG_SIDE_PX / max(width, height))

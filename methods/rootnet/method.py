@@ -1,4 +1,4 @@
-"""RootNet (Moon et al., ICCV 2019): where people's roots are in the camera's frame."""
+"""RootNet (Moon et al., ICCV 2019): root positions of people in the camera frame."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PRIOR_CROP_PX = 32
 
 
 class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
-    """The root of every person of a view, in the camera's frame, with the score of the box.
+    """Root position of every person in a view, in the camera frame (mm), with the score of the box.
 
-    It answers in the joint set `ROOT`, whatever the data set's is. Its options are `RootnetOptions`.
+    Predictions are always in the joint set `ROOT`. Options: `RootnetOptions`.
     """
 
     each_view = True
@@ -43,11 +43,15 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         self._folded: RootNet | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """As every network; with "none" only the constant is taken, of a checkpoint of the same kind."""
+        """Load a checkpoint; for network "none" only its constant ``gamma``.
+
+        Raises:
+            InputError: the checkpoint belongs to another network or method, or ``gamma`` is missing.
+        """
         prior = self.options.network == "none"
         read = None if checkpoint is None else Checkpoint.read(checkpoint)
         if checkpoint is not None and read is not None and (read.architecture.get("network") == "none") != prior:
-            raise InputError(checkpoint, "is of another network than the row's", "set `network` accordingly")
+            raise InputError(checkpoint, "is for another network than the row", "set `network` to match the weights")
         if not prior:
             super().load(checkpoint, device)
             self._folded = folded(self.loaded)
@@ -57,12 +61,12 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
             )
             return
         if checkpoint is None or read is None or "gamma" not in read.constants:
-            raise InputError(checkpoint or "rootnet", "there is no gamma", "train it first")
+            raise InputError(checkpoint or "rootnet", "has no constant gamma", "train the row first")
         self._gamma = read.constants["gamma"]
         self.inputs = inputs_of(whole_frames=False, crop_px=PRIOR_CROP_PX, extrinsics=False, images=False)
 
     def network(self, read: Checkpoint, where: Path) -> tuple[RootNet, int]:
-        """That of the checkpoint, whatever the row's options say of a fresh one."""
+        """Build the network of a checkpoint, and return it with the side of its crops; options play no role."""
         architecture = parse_options(RootArchitecture, read.architecture, f"{where}: architecture")
         exact = architecture.model_copy(update={"backbone": architecture.backbone.exact})
         with torch.random.fork_rng(devices=[]):
@@ -70,7 +74,10 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Everyone in the first view of each sample, in the order of its boxes; the score is the box's, else 1."""
+        """Predict all people in the first view of each sample, in the order of the boxes.
+
+        The score of a person is the score of the box, or 1 if boxes have no scores.
+        """
         seen = [
             (index, view, person)
             for index, sample in enumerate(samples)
@@ -90,7 +97,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         ]
 
     def _roots_mm(self, people: Sequence[tuple[View, int]]) -> Array:
-        """(n, 3) mm in the frame of each view."""
+        """Root positions (n, 3), mm, of people in the frames of their views."""
         if self._gamma is not None:
             crops = [PersonCrop.of(view, person, cropped=True) for view, person in people]
             found = [crop.root_mm((0.5, 0.5), self._gamma * crop.prior_mm) for crop in crops]
@@ -117,7 +124,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         return warp_image(image, NO_CHANGE.affine(crop.box_xywh, image.shape[1], size), size)
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """The root plan: everyone in the photograph from above. None of one person's crop, which shows no place."""
+        """Draw the root plan, all people from above; [] if the view is the crop of one person."""
         from poseboard.methods.drawing.root_plan import Photograph, draw_plan, plan_caption
         from poseboard.methods.drawing.style import pixels
 
@@ -131,7 +138,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         return [Picture("Root plan", plan_caption(true=False), pixels(plan))]
 
     def training(self, start: Path | None, seed: int) -> Training:
-        """From the backbone in ``start`` or of the option ``start_weights``, else from fresh weights."""
+        """Training from the backbone in the option ``start_weights`` or in ``start``, else from random weights."""
         options = self.options
         if options.network == "none":
             return PriorTraining(PRIOR_CROP_PX, self.skeleton)
@@ -149,7 +156,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         else:
             read = Checkpoint.read(start)
             if read.method not in (IMAGE_NETWORK, "backbone"):
-                raise InputError(start, f"is of {read.method}", "start from a 2D backbone")
+                raise InputError(start, f"is a checkpoint of {read.method}", "use one of a 2D backbone")
             changes: dict[str, Any] = {"joints": JOINTS, "multiplier": 1.0, "softmax": True}
             if read.method == IMAGE_NETWORK:  # which learned on RGB
                 changes["channels"] = "rgb"

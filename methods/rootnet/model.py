@@ -1,7 +1,7 @@
-"""The network: where in the crop the root is, and a factor on the prior of its distance.
+"""Network that predicts the root's position in the crop and a factor on the prior of its distance.
 
-RootNet (Moon et al., ICCV 2019, section 6 and release code). A 2D backbone with one heat map; its deepest features give
-the factor gamma, and the depth is gamma times k. "resnet50" is the published network, "small" ours.
+RootNet (Moon et al., ICCV 2019, section 6 and release code) is a 2D backbone with one heat map. Its deepest features
+give the factor gamma, and the depth is gamma times k. "resnet50" is the published network, "small" is ours.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ JOINTS = ("root",)
 
 
 class RootArchitecture(Options):
-    """What a trained network is.
+    """Architecture options of RootNet, stored in its checkpoint.
 
     Args:
-        backbone: its 2D part, with one heat map. Its precision is that of training.
-        raw_input: images enter as 0 … 255, and not 0 … 1, before the mean is subtracted and the deviation divided by:
-            a mistake of the release that its weights depend on (compat).
-        whole_frames: crops are taken of whole frames by the release's rules; else they come from the hand-over.
+        backbone: architecture of the 2D backbone with one heat map. Its precision applies to training.
+        raw_input: feed images as 0 … 255 instead of 0 … 1 before normalisation. This reproduces a mistake of the
+            release, and its weights depend on it (compat).
+        whole_frames: crop from whole frames as the release does, instead of using the person crops of the benchmark.
     """
 
     backbone: Architecture
@@ -35,22 +35,22 @@ class RootArchitecture(Options):
     whole_frames: bool = False
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(n, S, S, 3) RGB, 0 … 255 -> (n, 3, S, S) float32, normalised."""
+        """Normalise crops (n, S, S, 3) RGB, 0 … 255, to (n, 3, S, S) float32."""
         return self.backbone.prepare(images.float() * 255 if self.raw_input else images)
 
     def plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Plain values (numbers, strings, lists, dicts), as a checkpoint stores them."""
         return self.model_dump(mode="json")
 
 
 class Root(NamedTuple):
-    """What the network answers for n crops.
+    """Output of RootNet for n crops.
 
     Args:
-        cells: (n, 2) x, y in cells of the heat map.
-        depth_mm: (n,).
-        gamma: (n,) the factor on k.
-        heatmaps: (n, h, w) after the soft-max.
+        cells: (n, 2) root position (x, y) in cells of the heat map.
+        depth_mm: (n,) depth of the root.
+        gamma: (n,) factor on the distance prior k.
+        heatmaps: (n, h, w) heat maps after soft-max.
     """
 
     cells: Tensor
@@ -60,23 +60,23 @@ class Root(NamedTuple):
 
     @property
     def coordinates(self) -> Tensor:
-        """(n, 3): x, y in cells, and the depth in mm."""
+        """Root coordinates (n, 3): x and y in cells, and depth in mm."""
         return torch.cat([self.cells, self.depth_mm[:, None]], dim=1)
 
     @property
     def share(self) -> Tensor:
-        """(n, 2): where in the crop the root is, as shares of its sides."""
+        """Root position (n, 2) in the crop, as shares of its sides."""
         height, width = self.heatmaps.shape[-2:]
         return self.cells / torch.tensor([width, height], device=self.cells.device)
 
 
 class RootNet(nn.Module):
-    """The network.
+    """RootNet: a backbone with the heat map of the root, and a head that predicts the factor gamma.
 
     Args:
         architecture: architecture of the network.
-        backbone: with its weights; its heat map is of the root.
-        gamma: where the factor starts: 0 as published, or near what it comes to.
+        backbone: network built from ``architecture.backbone``. Its heat map is that of the root.
+        gamma: initial value of the factor: 0 as published, or a value near the final one.
     """
 
     def __init__(self, architecture: RootArchitecture, backbone: nn.Module, gamma: float = 0.0) -> None:
@@ -95,7 +95,7 @@ class RootNet(nn.Module):
         nn.init.constant_(self.depth_layer.bias, gamma)  # type: ignore[arg-type]  # a convolution with a bias
 
     def forward(self, images: Tensor, k_mm: Tensor) -> Root:
-        """Normalised crops (n, 3, S, S) and k (n,) mm."""
+        """Predict roots from normalised crops (n, 3, S, S) and distance priors k (n,) mm."""
         out = self.architecture.backbone.run(self.backbone, images)
         cells, heatmaps = soft_argmax_2d(out.heatmaps[:, 0])
         pooled = out.deepest.float().mean(dim=(-2, -1), keepdim=True)
@@ -104,16 +104,15 @@ class RootNet(nn.Module):
 
 
 def coordinate_loss(found: Tensor, target: Tensor, visible: Tensor, has_depth: Tensor) -> Tensor:
-    """Loss of each crop, (n,): absolute errors of cells and depth, a third of their sum.
+    """Loss (n,) of each crop, as in the release code: a third of the summed absolute errors of x, y and depth.
 
-    Release code: depth counts in mm beside cells, and the sum is divided by three without a depth, too. ``visible`` is
-    a plain factor.
+    The error of x and y is in cells, that of depth in mm. The sum is divided by three even if the depth is unknown.
 
     Args:
-        found: (n, 3) x, y in cells and depth in mm.
-        target: (n, 3) likewise.
-        visible: (n, 1).
-        has_depth: (n, 1) 0 where the target's depth is not known.
+        found: (n, 3) predicted x and y in cells, and depth in mm.
+        target: (n, 3) true x and y in cells, and depth in mm.
+        visible: (n, 1) factor on the loss, 1 for visible roots and else 0.
+        has_depth: (n, 1) 1 if the true depth is known, else 0.
     """
     errors = (found - target).abs() * visible
     return (errors[:, :2].sum(dim=1) + errors[:, 2] * has_depth[:, 0]) / 3
@@ -123,15 +122,17 @@ Loss = Literal["coordinates", "gamma"]
 
 
 def gamma_loss(root: Root, target: Tensor, k_mm: Tensor, visible: Tensor, has_depth: Tensor, weight: float) -> Tensor:
-    """Loss of each crop, (n,), in which near and far people count alike: cells, and the error of gamma.
+    """Loss (n,) of each crop from absolute errors of x and y in cells and of gamma. Ours.
+
+    Unlike the error of depth, the error of gamma does not grow with the distance of a person.
 
     Args:
-        root: answered.
-        target: (n, 3) x, y in cells and depth in mm.
-        k_mm: (n,).
-        visible: (n, 1).
-        has_depth: (n, 1).
-        weight: cells that an error of 1 in gamma stands for.
+        root: output of the network.
+        target: (n, 3) true x and y in cells, and depth in mm.
+        k_mm: (n,) distance priors.
+        visible: (n, 1) factor on the loss, 1 for visible roots and else 0.
+        has_depth: (n, 1) 1 if the true depth is known, else 0.
+        weight: weight of the error of gamma, in cells.
     """
     cells = (root.cells - target[:, :2]).abs().sum(dim=1)
     gamma = (root.gamma - target[:, 2] / k_mm).abs()

@@ -23,19 +23,19 @@ _OURS = (
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None) -> Checkpoint:
-    """A snapshot: ResNet-50, -101 or -152 with its two heads, which sees images as 0 … 255 (see `RootArchitecture`).
+    """Convert a snapshot of RootNet (ResNet-50, -101 or -152 with two heads) to a checkpoint with ``raw_input``.
 
     Args:
-        state: state dict of the file, its ``network``.
-        file: for errors.
-        image_px: side of the crops; None: 256, which the release's configuration has.
+        state: state dict under the key ``network`` of the file.
+        file: path of the file, named in errors.
+        image_px: side of the crops; None: 256, as in the release.
 
     Raises:
-        InputError: no RootNet, a ResNet without bottlenecks, or keys that are missing, unexpected or of another shape.
+        InputError: the file is not a RootNet, its ResNet has no bottlenecks, or its keys or shapes do not match.
     """
     bare = strip_prefix(state, "backbone.")
     if not bare or "root.depth_layer.weight" not in state:
-        raise InputError(file, "no backbone.… and root.… in it", "give a snapshot of RootNet; check METHOD")
+        raise InputError(file, "has no keys backbone.… and root.…", "check METHOD, or give a snapshot of RootNet")
     architecture = RootArchitecture(
         backbone=Architecture(network=resnet_name(bare, file), joints=JOINTS, crop_px=image_px or 256),
         raw_input=True,
@@ -47,7 +47,7 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys as ours; one that is named as ours already would hide another, and stays as it is to be refused."""
+    """Rename keys to ours. A key that already has our name would hide another; it gets a name that is refused."""
     renamed = {}
     for key, value in state.items():
         theirs = next((pair for pair in _OURS if key.startswith(pair[0])), None)

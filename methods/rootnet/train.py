@@ -1,4 +1,4 @@
-"""Training of RootNet on single views of one person, with depth where it is known."""
+"""Training of RootNet on single views of one person, with or without true depth."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ from poseboard.methods.rootnet.model import RootArchitecture, RootNet, coordinat
 
 
 class RootAugmentation(Options):
-    """Random changes of crops in training, as in the release. k stays the same, so there is no change of scale.
+    """Options of random changes of crops in training, as in the release.
+
+    The scale does not change, because k must stay the same.
 
     Args:
-        rotation_deg: standard deviation of the rotation about the centre of the crop, clipped at two of them.
-        rotated: share of the crops that are rotated.
-        flip: share of the crops that are mirrored.
-        colour: largest relative change of each channel.
+        rotation_deg: standard deviation of the rotation about the centre of the crop. Rotations are clipped at two
+            standard deviations.
+        rotated: share of crops that are rotated.
+        flip: share of crops that are mirrored.
+        colour: maximum relative change of each channel.
     """
 
     rotation_deg: float = Field(default=30.0, ge=0, le=90)
@@ -46,18 +49,18 @@ class RootAugmentation(Options):
     colour: float = Field(default=0.2, ge=0, lt=1)
 
     def draw(self, rng: np.random.Generator) -> Change:
-        """Draw one change; it always takes the same number of random numbers from the generator."""
+        """Draw one change. Every call uses the same number of random numbers."""
         turn, turned, mirrored, colour = rng.standard_normal(), rng.random(), rng.random(), rng.uniform(-1, 1, size=3)
         rotation = float(np.clip(turn, -2, 2)) * self.rotation_deg if turned < self.rotated else 0.0
         return Change(rotation, bool(mirrored < self.flip), 1 + self.colour * colour)
 
 
 class Change:
-    """A change of a crop.
+    """Change of a crop: rotation, mirroring and colours.
 
     Args:
-        rotation_deg: clockwise direction from up that points up in the changed crop.
-        mirrored: whether left and right are exchanged, before the rotation.
+        rotation_deg: angle clockwise from up of the direction that points up in the changed crop.
+        mirrored: whether to mirror the image before the rotation.
         gains: (3,) factors on red, green, blue.
     """
 
@@ -66,14 +69,14 @@ class Change:
         self.gains = np.ones(3) if gains is None else gains
 
     def affine(self, box_xywh: Array, width: int, size: tuple[int, int]) -> Array:
-        """Pixels of an image of that width -> those of the changed patch of ``size`` about a box; (3, 3)."""
+        """Affine matrix (3, 3) from pixels of an image of ``width`` to pixels of the changed patch of a box."""
         if not self.mirrored:
             return patch_affine(box_xywh, size, self.rotation_deg)
         mirror = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         return np.asarray(patch_affine(mirrored_box(box_xywh, width), size, self.rotation_deg) @ mirror)
 
     def patch(self, image: Image, A: Array, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """(h, w, 3) float32, 0 … 255, of an image (H, W, 3) uint8 through A; black outside of the image."""
+        """Cut a patch (h, w, 3) float32, 0 … 255, from an image (H, W, 3) uint8 by A; black outside the image."""
         warped = warp_image(image, A, size).astype(np.float32)
         return np.clip(warped * self.gains.astype(np.float32), 0, 255)
 
@@ -84,23 +87,24 @@ NO_AUGMENTATION = RootAugmentation(rotation_deg=0, rotated=0, flip=0, colour=0)
 
 
 class RootnetOptions(TrainingOptions):
-    """Options of RootNet; those of every training are `TrainingOptions`.
+    """Options of RootNet, in addition to `TrainingOptions`.
 
     Args:
-        network: "rootnet"; or "none": the baseline without images. The root is at the centre of the crop, and gamma is
-            the median of the training split.
-        recipe: "small" is ours (errors of gamma, AdamW with a cosine, crops of the hand-over); "published" is that of
-            the release (errors of depth in mm, Adam 1e-3 with one step down, crops of whole frames).
-        architecture: architecture of a new backbone, if training starts from none: one of `pose_resnet.NETWORKS`.
-        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image
-            network will do.
-        image_px: side of the crops of a fresh backbone, or where it is not that of the weights.
+        network: "rootnet", or "none" for the baseline without images, which predicts the root at the centre of the crop
+            with the median gamma of the training split.
+        recipe: "small" is ours: error of gamma, AdamW with a cosine schedule, person crops of the benchmark.
+            "published" is the release's: error of depth in mm, Adam at 1e-3 with one milestone, crops from whole
+            frames.
+        architecture: network of a new backbone, one of `pose_resnet.NETWORKS`; only without starting weights.
+        start_weights: checkpoint of the backbone to start from, instead of the row that ``after:`` names. It may be an
+            image network.
+        image_px: side of the crops; None: side of the starting weights, or a default.
         precision: precision of a new backbone in training.
-        compat: "published": images enter as 0 … 255, as the release's weights were trained. Imported weights say it
-            themselves.
-        milestones: "published": epochs (steps, where ``steps`` is a number) from which on the rate is a tenth; None:
-            after 17 of 20 parts.
-        gamma_weight: "small": cells that an error of 1 in gamma stands for.
+        compat: "published": feed images as 0 … 255, as in the training of the release's weights. Imported weights set
+            this themselves.
+        milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
+            ten; None: at 17/20 of the steps.
+        gamma_weight: "small": weight of the error of gamma, in cells.
         augmentation: random changes of the crops.
     """
 
@@ -119,14 +123,14 @@ class RootnetOptions(TrainingOptions):
 
 
 def root_of(values: Array, skeleton: Skeleton) -> Array:
-    """Root (..., k) of joints (..., J, k) in any coordinates: the mean of the root joints."""
+    """Root (..., k) of joints (..., J, k) in any coordinates, which is the mean of the root joints."""
     return np.asarray(values[..., skeleton.indices(skeleton.root_joints), :].mean(axis=-2))
 
 
 def root_in_view(view: View, truth: Truth, person: int, skeleton: Skeleton) -> tuple[Array, float, float]:
-    """The true root in a view: pixels (2,), depth in mm, and its weight, 1 or 0.
+    """True root of a person in a view: pixels (2,), depth in mm, and weight 1 or 0.
 
-    Pixels are the 2D annotation of the view if there is one, else the projection. The depth is NaN if not annotated.
+    Pixels are the 2D annotation of the view or, if it has none, the projection. The depth is NaN if not annotated.
     """
     root_mm = view.camera.to_camera(root_of(truth.joints_mm[person], skeleton))
     if view.name in truth.annotated:
@@ -140,7 +144,7 @@ def root_in_view(view: View, truth: Truth, person: int, skeleton: Skeleton) -> t
 
 
 def gammas(samples: Sequence[Sample], truths: Sequence[Truth], skeleton: Skeleton, *, cropped: bool) -> Array:
-    """Depth by k of every annotated person in every view, (n,)."""
+    """True gamma (n,), depth divided by k, of every annotated person in every view."""
     found = [
         root_in_view(view, truth, person, skeleton)[1] / PersonCrop.of(view, person, cropped=cropped).prior_mm
         for sample, truth in zip(samples, truths, strict=True)
@@ -152,7 +156,7 @@ def gammas(samples: Sequence[Sample], truths: Sequence[Truth], skeleton: Skeleto
 
 
 class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
-    """Training of backbone, heat map and depth factor on single people."""
+    """Training of the whole RootNet on crops of single people."""
 
     def __init__(self, model: RootNet, options: RootnetOptions, skeleton: Skeleton) -> None:
         network = model.architecture
@@ -162,7 +166,7 @@ class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
         super().__init__(model, network, options, skeleton, inputs, groups, options.milestones, shares=(17 / 20,))
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A random person of the sample in its only view.
+        """Training example of a random person in the only view of the sample.
 
         Returns:
             float32: image (S, S, 3) RGB, 0 … 255; k_mm (); root (3,), x and y in cells and depth in mm; visible (1,);
@@ -180,7 +184,7 @@ class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of the recipe, the mean error in crop pixels, and the mean error of known depths."""
+        """Losses of the recipe for a batch, the mean error in crop pixels, and the mean error of known depths."""
         root = self.model(self.network.prepare(batch["image"]), batch["k_mm"])
         target, visible, has_depth = batch["root"], batch["visible"], batch["has_depth"]
         # Targets are in cells of a quarter of the crop, which every backbone answers.
@@ -201,13 +205,13 @@ class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
 def person_example(
     view: View, root: tuple[Array, float, float], crop: PersonCrop, change: Change, crop_px: int
 ) -> Example:
-    """One person's example, see `RootnetTraining.example`.
+    """Training example of one person, see `RootnetTraining.example`.
 
     Args:
         view: view of the person.
-        root: where it is seen (px), its depth (mm, NaN: not known), and how much it counts.
+        root: pixels of the root in the view, depth in mm (NaN: unknown), and weight; see `root_in_view`.
         crop: crop of the person in the view.
-        change: done to the crop.
+        change: change to apply to the crop.
         crop_px: side of the patch.
     """
     pixels, depth_mm, visible = root
@@ -228,7 +232,7 @@ def person_example(
 
 
 def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True, images: bool = True) -> Inputs:
-    """Inputs of RootNet: whole frames that it crops itself, or crops of the hand-over, or only their cameras."""
+    """Inputs of RootNet: whole frames, or person crops of the benchmark, or only the cameras of these crops."""
     if whole_frames:
         return Inputs(views=(1, 1_000 if extrinsics else 1), extrinsics=extrinsics)
     return Inputs(
@@ -242,10 +246,10 @@ def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True, imag
 
 
 class PriorTraining(Training):
-    """Training of the baseline: no steps, and gamma is the median of the training split.
+    """Training of the baseline without images: no steps, only a fit of gamma to the training split.
 
     Args:
-        architecture: architecture whose crops are used.
+        crop_px: side of the person crops.
         skeleton: skeleton of the truth.
     """
 
@@ -260,16 +264,16 @@ class PriorTraining(Training):
         self.inputs = inputs_of(whole_frames=False, crop_px=crop_px, images=False)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Unused, because there are no steps."""
+        """Return an empty example. It is never used, because this training has no steps."""
         return {}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Unused, because there are no steps."""
+        """Return an empty example. It is never used, because this training has no steps."""
         return {"total": self.model(torch.zeros(1)).sum()}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """``gamma``: the median of depth by k."""
+        """Fit ``gamma``, the median of depth divided by k."""
         values = gammas(samples, truths, self._skeleton, cropped=True)
         if not values.size:
-            raise InputError("rootnet", "no training person has a depth", "train on a data set in 3D")
+            raise InputError("rootnet", "no training person has a depth", "train on a data set with 3D ground truth")
         return {"gamma": float(np.median(values))}

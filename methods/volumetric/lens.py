@@ -11,7 +11,7 @@ from poseboard.datasets.sample import View
 
 
 def without_lens(view: View) -> View:
-    """Undistort the image, camera and detections of a view, black outside of the image; unchanged without a lens."""
+    """Undistort image, camera and detections of a view; black outside the image. A view without distortion is kept."""
     camera = view.camera
     if not camera.dist.any():
         return view

@@ -1,4 +1,4 @@
-"""The volume loss of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code)."""
+"""Volume loss of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def voxel_cross_entropy(positions: Tensor, probabilities: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
     """Mean negative log-probability of the voxel nearest to the true joint.
 
-    The mean is over all joints; invalid ones count as 0, as in the release code. For a joint outside of the volume the
-    nearest voxel is on its border.
+    The mean is over all joints, and invalid joints count as 0, as in the release code. For a joint outside the volume,
+    the nearest voxel is on the border of the volume.
 
     Args:
         positions: (B, a, b, c, 3) of the voxels.

@@ -26,7 +26,7 @@ from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTrai
 
 
 class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
-    """Volumetric triangulation of one person from crops of one or more calibrated views and a root position.
+    """Volumetric triangulation of one person from a root position and crops of one or more calibrated views.
 
     Options: `VolumetricOptions`.
     """
@@ -36,18 +36,27 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
         super().__init__("volumetric", parsed, skeleton, parsed.inputs(None))
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
-        """The checkpoint's network, in float32 unless the options name a precision."""
+        """Build the network of a checkpoint, and return it with the side of its crops in pixels.
+
+        The precision is float32 unless the options set another.
+
+        Raises:
+            InputError: the aggregation differs from the option ``aggregation``, or the joints are not the skeleton's.
+        """
         architecture = VolumetricArchitecture.of(checkpoint, where)
         architecture.backbone.require(self.skeleton, where)
         if self.options.aggregation not in (None, architecture.aggregation):
             problem = f"weights are for aggregation {architecture.aggregation}"
-            raise InputError(where, problem, "set aggregation accordingly")
+            raise InputError(where, problem, "set aggregation to match the weights")
         exact = {"backbone": architecture.backbone.exact, "precision": self.options.precision or "float32"}
         return VolumetricTriangulation.build(architecture.model_copy(update=exact)), architecture.backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """Predict one person per sample, world frame; NaN without view or root. The score is the mean volume peak."""
+        """Predict one person per sample in the world frame (mm). The score is the mean peak of the volumes.
+
+        Samples without a view or without a root are NaN.
+        """
         model = self.loaded
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         roots = [_root(sample) for sample in samples]
@@ -79,7 +88,7 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
         return volumes.joints_mm.cpu().numpy(), peaks.double().cpu().numpy()
 
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
-        """Training from the backbone in ``start``, the checkpoint of a 2D backbone or of a method that contains one."""
+        """Training from the backbone in ``start`` or ``start_weights``, a checkpoint of a method with a 2D backbone."""
         content, start = self.read_start(
             start, "`after: algebraic`, or `after: backbone` and `roots`,", self.options.start_weights
         )
@@ -91,7 +100,7 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
 
 
 def _root(sample: Sample) -> Array | None:
-    """The root of the sample's person (3,), world mm; None if it is not known."""
+    """Root (3,) of the sample's person, world mm; None if it is unknown."""
     if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
         return None
     (root_mm,) = sample.root_mm

@@ -1,4 +1,4 @@
-"""The network of volumetric triangulation: features of all views in one cube of voxels, a 3D network, soft-argmax."""
+"""Network of volumetric triangulation: features of all views in one cube of voxels, 3D network, soft-argmax."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _VOXELS_A_PASS = 2 * 64**3
 
 
 class VolumetricArchitecture(Options):
-    """Architecture of a volumetric network and its cube.
+    """Architecture options of a volumetric network and its cube, stored in a checkpoint.
 
     Args:
-        backbone: the 2D network, with its preprocessing.
-        aggregation: how the features of several views are combined per voxel; see `unproject`.
+        backbone: architecture of the 2D network.
+        aggregation: rule that combines the features of several views per voxel; see `unproject`.
         channels: number of channels of the projected features; 32 in the paper.
         volume_net: widths of the 3D network, a key of `v2v.SHAPES`.
         voxels: number of voxels per edge of the cube.
@@ -43,10 +43,11 @@ class VolumetricArchitecture(Options):
         evidence: ours, for small budgets. The projected features are one map per joint, initialised from the heat-map
             layer of the backbone. Their log-probabilities are unprojected, weighted by the view's confidence if the
             backbone has the head of algebraic triangulation. The sum over views is added to the output of the 3D
-            network, which therefore only learns a correction.
-        compat: the release's sampling of feature maps, on which published weights depend; see `unproject`.
-        transfer: see `voxel_offsets`.
-        precision: "bf16": the convolutions of the 3D network run in bfloat16; geometry and soft-argmax do not.
+            network, so that the network only learns a correction.
+        compat: sample feature maps as the release does; see `unproject`. Published weights depend on it.
+        transfer: swap axes for a world with another up direction; see `voxel_offsets`.
+        precision: precision of the 3D network's convolutions: "bf16" or "float32". Geometry and soft-argmax always run
+            in float32 or float64.
     """
 
     backbone: Architecture
@@ -68,7 +69,7 @@ class VolumetricArchitecture(Options):
         if self.voxels % divisor:
             raise ValueError(f"voxels must be a multiple of {divisor} for the {self.volume_net} 3D network")
         if self.uses_confidences != self.backbone.vol_confidences:
-            raise ValueError(f"aggregation {self.aggregation} and the backbone's vol_confidences do not go together")
+            raise ValueError(f"aggregation {self.aggregation} does not match vol_confidences of the backbone")
         if self.uses_confidences and (self.channels != VOLUME_CONFIDENCES or self.backbone.network == "small"):
             raise ValueError(f"aggregation {self.aggregation} needs a ResNet and {VOLUME_CONFIDENCES} channels")
         if self.evidence and self.channels != len(self.backbone.joints):
@@ -77,7 +78,7 @@ class VolumetricArchitecture(Options):
 
     @property
     def uses_confidences(self) -> bool:
-        """Whether the backbone's confidence head is used."""
+        """Whether the aggregation uses the backbone's confidence head."""
         return self.aggregation in ("conf", "conf_norm")
 
     @classmethod
@@ -88,12 +89,16 @@ class VolumetricArchitecture(Options):
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, where: str | Path) -> VolumetricArchitecture:
-        """The architecture of a checkpoint; InputError names the file ``where`` if the checkpoint has another kind."""
+        """Read the architecture of a checkpoint.
+
+        Raises:
+            InputError: the checkpoint has an architecture of another kind; the error names the file ``where``.
+        """
         return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
 
     @property
     def frames_a_pass(self) -> int:
-        """Samples per forward pass at inference: 2 with 64 voxels, 16 with 32."""
+        """Number of samples per forward pass in prediction: 2 with 64 voxels, 16 with 32."""
         return max(1, _VOXELS_A_PASS // self.voxels**3)
 
 
@@ -101,8 +106,8 @@ class Maps(NamedTuple):
     """Projected features of n crops.
 
     Args:
-        features: (n, C, h, w).
-        confidences: (n, C) in (0, 1), or None without a head.
+        features: (n, C, h, w) projected features.
+        confidences: (n, C) in (0, 1); None without a confidence head.
     """
 
     features: Tensor
@@ -110,12 +115,12 @@ class Maps(NamedTuple):
 
 
 class Volumes(NamedTuple):
-    """Joints in B cubes.
+    """Predicted joints and volumes of B cubes.
 
     Args:
-        joints_mm: (B, J, 3) float64, world.
-        probabilities: (B, J, N, N, N).
-        offsets_mm: (B, N, N, N, 3) voxels relative to the centres of the cubes.
+        joints_mm: (B, J, 3) float64 joints, world.
+        probabilities: (B, J, N, N, N) probability of each voxel.
+        offsets_mm: (B, N, N, N, 3) voxel positions relative to the centres of the cubes.
     """
 
     joints_mm: Tensor
@@ -124,11 +129,11 @@ class Volumes(NamedTuple):
 
 
 class VolumetricTriangulation(nn.Module):
-    """Backbone, projection of its features, 3D network; the tensors have the names of published weights.
+    """Network of a backbone, a projection of its features, and a 3D network. Tensors have the published names.
 
     Args:
-        architecture: architecture of all three.
-        backbone: network built from the architecture.
+        architecture: architecture of all three parts.
+        backbone: network built from ``architecture.backbone``.
     """
 
     def __init__(self, architecture: VolumetricArchitecture, backbone: nn.Module) -> None:
@@ -150,14 +155,14 @@ class VolumetricTriangulation(nn.Module):
     def build(
         cls, architecture: VolumetricArchitecture, seed: int = 0, backbone: nn.Module | None = None
     ) -> VolumetricTriangulation:
-        """Build the network with random weights, a pure function of ``seed``; ``backbone`` keeps its weights."""
+        """Build the network with random weights that depend only on ``seed``; ``backbone`` keeps its weights."""
         backbone = architecture.backbone.build(seed) if backbone is None else backbone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(architecture, backbone)
 
     def freeze_backbone(self) -> None:
-        """Keep weights and batch statistics of the backbone constant in training."""
+        """Freeze weights and batch statistics of the backbone in training."""
         self._frozen = True
         self.backbone.requires_grad_(False).eval()
 
@@ -182,7 +187,7 @@ class VolumetricTriangulation(nn.Module):
         return Maps(features, None if confidences is None else confidences.float())
 
     def fill(self, maps: Maps, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
-        """Predict joints in the cubes of B samples; arguments as in `forward`."""
+        """Predict joints in the cubes of B samples from projected features. All other arguments: see `forward`."""
         arch = self.architecture
         height, width = maps.features.shape[-2:]
         scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
@@ -208,9 +213,9 @@ class VolumetricTriangulation(nn.Module):
         """Predict the joints of B samples.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views sample by sample.
-            P: (B, V, 3, 4) float64 to crop pixels.
-            valid: (B, V) bool with n true, at least one per sample.
+            images: (n, 3, S, S) normalised crops, ordered by sample, then view.
+            P: (B, V, 3, 4) float64 projection matrices, world mm to crop pixels.
+            valid: (B, V) bool, whether the sample has this view; n values are True, at least one per sample.
             base_mm: (B, 3) float64 centres of the cubes, world.
             turn: (B, 3, 3) orientations of the cubes; see `voxel_offsets`.
         """

@@ -34,11 +34,11 @@ def published(
     Args:
         state: state dict of the file.
         file: path of the file, named in errors.
-        variant: one of `VARIANTS`; "" aggregates by soft-max.
+        variant: aggregation of the model, one of `VARIANTS`; "": soft-max.
         joints: names of the volumes, in order.
 
     Raises:
-        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or its keys or shapes do not match the network.
     """
     network = resnet_name(strip_prefix(state, "backbone."), file)
     architecture = VolumetricArchitecture.published(network, HEAT_MAP_JOINTS[joints].joints, _AGGREGATIONS[variant])

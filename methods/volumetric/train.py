@@ -38,25 +38,25 @@ class VolumetricOptions(TrainingOptions):
     Args:
         recipe: "small" is ours: evidence of the heat maps, a small 3D network, frozen backbone, augmentation, random
             numbers of views. "published": the paper's network and the release's training: three learning rates,
-            randomly turned cubes, all views.
-        aggregation: how views are combined, see `unproject`; None: "sum" of the evidence, or "softmax".
+            randomly rotated cubes, all views.
+        aggregation: rule that combines views, see `unproject`; None: "sum" ("small") or "softmax" ("published").
         voxels: number of voxels per edge of the cube.
         cuboid_mm: length of the edges.
-        use_gt_pelvis: the cube is centred at the true root instead of the predicted one.
-        start_weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
+        use_gt_pelvis: centre the cube at the true root instead of the predicted root.
+        start_weights: checkpoint of the 2D backbone to start from, instead of the row that ``after:`` names.
         learning_rate: learning rate of the 3D network; None: 1e-2 ("small") or 1e-3 ("published").
-        projection_learning_rate: learning rate of the feature projection, 0 freezes it; None: 0 ("small") or 1e-3.
-        backbone_learning_rate: learning rate of the backbone, 0 freezes it; None: 0 ("small") or 1e-4.
+        projection_learning_rate: learning rate of the feature projection; 0: frozen. None: 0 ("small") or 1e-3.
+        backbone_learning_rate: learning rate of the backbone; 0: frozen. None: 0 ("small") or 1e-4.
         cross_entropy_weight: weight of the voxel cross-entropy; the mean absolute error in cm has weight 1.
         views: maximum number of views of a training sample.
-        fewest_views: minimum number of views where it is drawn at random.
+        fewest_views: minimum of a random number of views.
         random_views: share of training samples with a random number of views, from ``fewest_views`` to ``views``;
-            None: the recipe's, 0.3 or 0.
-        centre_noise_mm: standard deviation of the cube's centre in training; None: 30 or 0.
-        up: vertical axis of the world, about which cubes are turned in training; its sign does not matter. None: the
+            None: 0.3 ("small") or 0.
+        centre_noise_mm: standard deviation of noise on the cube's centre in training; None: 30 ("small") or 0.
+        up: vertical axis of the world, about which cubes are rotated in training; its sign does not matter. None: the
             axis nearest to the vertical of the images.
         transfer: see `VolumetricArchitecture`.
-        precision: precision of the 3D network; None: float32, and "bf16" in training with "small".
+        precision: precision of the 3D network; None: "bf16" in training with "small", else float32.
         augmentation: "small": random changes of the crops and their cameras.
     """
 
@@ -83,20 +83,20 @@ class VolumetricOptions(TrainingOptions):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.fewest_views > self.views:
-            raise ValueError(f"fewest_views is {self.fewest_views}, above views {self.views}")
+            raise ValueError(f"fewest_views {self.fewest_views} is larger than views {self.views}")
         return self
 
     @property
     def small(self) -> bool:
-        """Whether the recipe is ours."""
+        """Whether the recipe is "small"."""
         return self.recipe == "small"
 
     def inputs(self, crop_px: int | None) -> Inputs:
-        """Inputs of the method, with crops of ``crop_px``."""
+        """Inputs of the method, with crops of side ``crop_px``."""
         return Inputs(crop_px=crop_px, views=(1, 1_000), root="truth" if self.use_gt_pelvis else "predicted")
 
     def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
-        """Architecture from these options and a backbone; InputError if they do not match."""
+        """Build the architecture from these options and a backbone; InputError if they contradict each other."""
         aggregation = self.aggregation or ("sum" if self.small else "softmax")
         heads = {
             "alg_confidences": backbone.alg_confidences and self.small,
@@ -120,7 +120,7 @@ class VolumetricOptions(TrainingOptions):
 
 
 class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitecture]):
-    """Training of the 3D network, and of the projection and the backbone if their rates are not 0."""
+    """Training of the 3D network, and of projection and backbone if their learning rates are not 0."""
 
     def __init__(self, model: VolumetricTriangulation, options: VolumetricOptions, skeleton: Skeleton) -> None:
         small = options.small
@@ -151,7 +151,7 @@ class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitectu
         super().__init__(model, model.architecture, options, skeleton, inputs, groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Training example of up to V views of a sample; slots without a view are zero and not valid.
+        """Training example of up to V views of a sample. Slots without a view are zero and not valid.
 
         Returns:
             images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64, centre of the cube;
@@ -186,21 +186,21 @@ class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitectu
         }
 
     def _vertical(self, sample: Sample) -> Array:
-        """(3,) unit vector of the world's vertical axis."""
+        """Unit vector (3,) of the world's vertical axis."""
         up = self.options.up
         down = np.mean([view.camera.R[1] for view in sample.views], axis=0)
         axis: Array = np.eye(3)[int(np.abs(down).argmax()) if up is None else _AXES.index(up)]
         return axis
 
     def _base(self, sample: Sample, joints_mm: Array) -> Array:
-        """The sample's root; the true root if it has none."""
+        """Root (3,) of the sample, world mm; the true root if the sample has none."""
         if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
             return np.asarray(self.skeleton.root_of(joints_mm), dtype=np.float64)
         (root_mm,) = sample.root_mm
         return np.asarray(root_mm, dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of a batch: mean absolute error in cm, voxel cross-entropy; also the mean 3D error in mm."""
+        """Losses of a batch: mean absolute error in cm and voxel cross-entropy; also the mean 3D error in mm."""
         valid, known, truth = batch["valid"], batch["known"], batch["joints_mm"]
         images = self.network.backbone.prepare(batch["images"][valid])
         volumes = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])
@@ -218,9 +218,10 @@ class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitectu
     def _single_views(
         self, predicted: Tensor, truth: Tensor, known: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicted and true joints relative to the root where a sample has one view, which does not show the depth.
+        """Make predicted and true joints root-relative in samples with one view, because one view shows no depth.
 
-        A root that is a joint itself stays; one that is the mean of several joints moves them all.
+        If the root is a joint, this joint stays absolute. If it is the mean of several joints, all joints become
+        relative.
         """
         alone = (valid.sum(dim=1) == 1)[:, None, None]
         if len(self._root) == 1:

@@ -1,6 +1,7 @@
-"""Cubes of voxels around a person, and the features of several views at each voxel.
+"""Cubes of voxels around a person, and unprojection of the features of several views into these cubes.
 
-Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code). World frame, mm; P in feature pixels.
+Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code). Positions are in the world frame in
+mm, and P projects to feature pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DEVICE_BYTES = 2**28
 
 
 def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
-    """Counter-clockwise rotations by ``theta`` (...) about unit axes (..., 3), as (..., 3, 3)."""
+    """Rotation matrices (..., 3, 3) by ``theta`` (...) rad counter-clockwise about unit axes (..., 3)."""
     x, y, z = axis.expand(*theta.shape, 3).unbind(-1)
     zero = torch.zeros_like(x)
     # Rodrigues: R = cos I + sin [a]x + (1 - cos) a a^T.
@@ -37,18 +38,18 @@ def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
 def voxel_offsets(side_mm: float, voxels: int, turn: Tensor, *, transfer: bool = False) -> Tensor:
     """Positions of the voxels of B cubes relative to their centres.
 
-    The outer voxels lie on the faces of the cube: the pitch is ``side_mm / (voxels - 1)``. The axes of the grid are
-    those of the world, transformed by ``turn``.
+    The outer voxels lie on the faces of the cube, so that the pitch is ``side_mm / (voxels - 1)``. The axes of the grid
+    are the world axes, transformed by ``turn``.
 
     Args:
         side_mm: length of an edge.
-        voxels: per edge.
+        voxels: number N of voxels per edge.
         turn: (B, 3, 3) rotation of the cube about its centre, or a reflection for a mirrored person.
         transfer: swap the last two axes of the grid and reverse the new second one. A network that was trained on a
             world with y down can then be used in a world with z up (`transfer_cmu_to_human36m` of the release).
 
     Returns:
-        (B, N, N, N, 3) mm, of ``turn``'s type.
+        (B, N, N, N, 3) mm, with the type of ``turn``.
 
     Example:
         >>> voxel_offsets(2000, 3, torch.eye(3)[None])[0, 0, 1, 2]
@@ -67,7 +68,7 @@ def centred(P: Tensor, centre_mm: Tensor) -> Tensor:
 
 
 def over_views(confidences: Tensor, valid: Tensor) -> Tensor:
-    """Confidences (n, C) divided by their sum per sample; ``valid`` (B, V) with n true says whose view each is."""
+    """Confidences (n, C) of n views divided by their sum per sample; ``valid`` (B, V) assigns views to samples."""
     of_views = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
     of_views[valid] = confidences
     return confidences / of_views.sum(dim=1, keepdim=True).expand_as(of_views)[valid]
@@ -84,28 +85,28 @@ def unproject(
     compat: bool = False,
     memory_bytes: int | None = None,
 ) -> Tensor:
-    """Features per voxel: bilinear samples of each view's map, aggregated over the views of the sample.
+    """Unproject features into voxels: bilinear samples of each view's map, aggregated over the views of a sample.
 
-    At voxels behind a camera or outside of its map the feature is 0, which takes part in the aggregation. Absent views
-    do not take part.
+    The feature of a voxel behind a camera or outside the map is 0, and the aggregation includes this 0. Absent views
+    are not included.
 
     Args:
-        features: (n, C, h, w), the views sample by sample.
-        P: (B, V, 3, 4) to feature pixels.
-        positions_mm: (B, a, b, c, 3).
-        valid: (B, V) bool with n true, at least one per sample.
+        features: (n, C, h, w) feature maps, ordered by sample, then view.
+        P: (B, V, 3, 4) projection matrices, world mm to feature pixels.
+        positions_mm: (B, a, b, c, 3) voxel positions, world.
+        valid: (B, V) bool, whether the sample has this view; n values are True, at least one per sample.
         aggregation: "sum", "max", "softmax" (views weighted by the soft-max of their features), "conf" (sum weighted by
             ``confidences``), "conf_norm" (the same with confidences divided by their sum over the views).
         confidences: (n, C), for "conf" and "conf_norm".
-        compat: the release's sampling, on which published weights depend: x is divided by the height of the map and y
-            by its width, and both address corner-aligned maps, so that a map of 96 px shrinks by 1/96.
-        memory_bytes: size of the largest intermediate; None: 1 MiB on a CPU, 256 MiB elsewhere.
+        compat: sample as the release does, because published weights depend on it: x is divided by the height of the
+            map and y by its width, and both address corner-aligned maps, so that a map of 96 px shrinks by 1/96.
+        memory_bytes: maximum size of an intermediate tensor; None: 1 MiB on a CPU, 256 MiB elsewhere.
 
     Returns:
-        (B, C, a, b, c), channels last in memory.
+        Features (B, C, a, b, c), channels last in memory.
 
     Raises:
-        ValueError: an unknown aggregation, or one whose confidences are not given.
+        ValueError: the aggregation is unknown, or it needs ``confidences`` and they are None.
     """
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"no aggregation {aggregation!r}, known: {', '.join(AGGREGATIONS)}")
@@ -140,14 +141,17 @@ def unproject(
 def _corners(
     P: Tensor, positions: Tensor, place: Tensor, size: tuple[int, int], *, compat: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the padded table and bilinear weights of the four pixels around each projection, both (V, B, m, 4).
+    """Rows of the padded feature table and bilinear weights of the four pixels around each projection.
 
     Args:
-        P: (B, V, 3, 4), 0 for an absent view.
-        positions: (B, 3, m).
-        place: (B, V) first row of each view's map.
+        P: (B, V, 3, 4) projection matrices; 0 for an absent view.
+        positions: (B, 3, m) voxel positions.
+        place: (B, V) first row of each view's map in the table.
         size: height and width of a map.
         compat: see `unproject`.
+
+    Returns:
+        Rows and weights, both (V, B, m, 4).
     """
     height, width = size
     stride = width + 1
@@ -174,7 +178,7 @@ def _corners(
 
 
 def _aggregate(views: Tensor, valid: Tensor, aggregation: str) -> Tensor:
-    """(V, B, m, C) -> (B, m, C)."""
+    """Aggregate features (V, B, m, C) over views: (B, m, C)."""
     if aggregation not in ("max", "softmax"):
         return views.sum(dim=0)
     counted = views if bool(valid.all()) else views.masked_fill(~valid.T[:, :, None, None], -torch.inf)

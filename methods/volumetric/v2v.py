@@ -1,4 +1,4 @@
-"""V2V: the 3D encoder-decoder from a volume of features to one volume per joint.
+"""V2V: 3D encoder-decoder that computes one volume per joint from a volume of features.
 
 Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code), after Moon et al., *V2V-PoseNet*,
 CVPR 2018. The tensors have the published names for all widths.
@@ -33,7 +33,7 @@ class V2VShape(NamedTuple):
 
     @property
     def divisor(self) -> int:
-        """Number that divides the sides of every volume."""
+        """Number by which the sides of input volumes must be divisible."""
         return int(2 ** len(self.levels))
 
 
@@ -51,7 +51,7 @@ SHAPES = {"published": PUBLISHED, "small": SMALL}
 
 
 class _Basic(nn.Module):
-    """Convolution, batch norm, ReLU."""
+    """3D convolution, batch normalisation, ReLU."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _Basic(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut, ReLU after the sum."""
+    """Residual block of two 3x3x3 convolutions and a shortcut, with ReLU after the sum."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _Residual(nn.Module):
 
 
 class _Up(nn.Module):
-    """Transposed convolution that doubles the resolution, batch norm, ReLU."""
+    """Transposed convolution that doubles the resolution, batch normalisation, ReLU."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -99,10 +99,10 @@ class _Up(nn.Module):
 
 
 class _EncoderDecoder(nn.ModuleDict):
-    """An hourglass: the output of a residual block per level is added on the way up."""
+    """Hourglass network: the output of a residual block per level is added in the decoder."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
-        """``widths`` at the full resolution and after each halving."""
+        """Build the layers; ``widths`` are channels at the full resolution and after each halving."""
         super().__init__()
         self.depth = len(widths) - 1
         for level, (above, below) in enumerate(pairwise(widths), start=1):
@@ -131,7 +131,7 @@ class _EncoderDecoder(nn.ModuleDict):
 
 
 class V2V(nn.Module):
-    """The 3D network.
+    """3D network of volumetric triangulation.
 
     Args:
         channels: number of channels of the input volume.
@@ -157,6 +157,6 @@ class V2V(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """(B, channels, a, b, c), sides multiples of the shape's divisor -> (B, joints, a, b, c), raw."""
+        """Compute raw volumes (B, joints, a, b, c) from (B, channels, a, b, c), sides multiples of the divisor."""
         x = self.encoder_decoder(self.front_layers(volumes))
         return torch.as_tensor(self.output_layer(self.back_layers(x)))

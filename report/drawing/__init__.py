@@ -1,4 +1,4 @@
-"""Figures of the pages: all that imports matplotlib or seaborn."""
+"""Figures of the pages. Only this folder imports matplotlib and seaborn."""
 
 from matplotlib.figure import Figure
 

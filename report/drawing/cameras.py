@@ -1,4 +1,4 @@
-"""Charts of recovered cameras: a rig from above, and the calibration of predicted uncertainty."""
+"""Charts of recovered cameras: a rig from above, and the reliability of stated uncertainty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RECOVERED_CENTRE: Any = {"marker": "o", "markersize": 4, "color": COLOURS["oran
 
 
 def reliability(curves: Mapping[str, Curve], index: Mapping[str, int]) -> Figure:
-    """Observed against nominal level: one line per row, the diagonal, and `BAND` at `LEVEL`."""
+    """Reliability diagram: observed against nominal confidence level, one line per row, with `BAND` at `LEVEL`."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2 + 0.2 * (len(curves) // 4)), layout="constrained")
         axes = figure.subplots()
@@ -61,8 +61,8 @@ def rig_plan(plan: RigPlan) -> Figure:
     """Draw a true and a recovered rig.
 
     Top left: camera centres, viewing directions and the person, from above. Top right: the person from the side.
-    Bottom: the recovered centre of each camera around its true centre, all enlarged by one factor, with the ellipse of
-    `LEVEL`.
+    Bottom: the recovered centre of each camera relative to its true centre, on a common enlarged scale, with the
+    confidence ellipse at `LEVEL`.
     """
     rows = -(-len(plan.cameras) // ZOOMS_PER_ROW)
     with mpl.rc_context(STYLE):
@@ -85,11 +85,11 @@ def rig_plan(plan: RigPlan) -> Figure:
 
 
 def ellipse_semi_axes(covariance: Sequence[float], level: float = LEVEL / 100) -> tuple[float, float, float]:
-    """Half the length and half the width of the region of a level, and the angle of its length in degrees.
+    """Semi-axes of a confidence ellipse, longer one first, and the angle of the longer axis in degrees.
 
     Args:
-        covariance: xx, xy, yy of a normal distribution on the plane.
-        level: of the region, whose squared radius is -2 ln(1 - level): chi-square with two degrees of freedom.
+        covariance: xx, xy, yy of a 2D normal distribution.
+        level: confidence level. The squared Mahalanobis radius is -2 ln(1 - level): chi-square, two degrees of freedom.
 
     Example:
         >>> [round(value, 2) for value in ellipse_semi_axes((1.0, 0.0, 4.0))]
@@ -149,7 +149,7 @@ def _zoom(axes: Axes, camera: PlannedCamera, number: int, reach_cm: float, *, fi
 
 
 def _reach_cm(cameras: Iterable[PlannedCamera]) -> float:
-    """Half the side of the enlarged panels, which contain all centres and ellipses."""
+    """Half side of the enlarged panels in cm, so that they contain all centres and ellipses."""
     reach = [1e-3]
     for camera in cameras:
         region = 0.0 if camera.covariance_m2 is None else ellipse_semi_axes(camera.covariance_m2)[0]
@@ -170,7 +170,7 @@ def _ray(centre: NDArray[np.float64], direction: Sequence[float]) -> NDArray[np.
 
 
 def _skeletons(axes: Axes, plan: RigPlan, across: tuple[int, int]) -> None:
-    """The true and the recovered person on two of the three axes of a plan."""
+    """Draw the true and the recovered person, projected on two axes of a plan."""
     for joints, look_of in ((plan.true_joints_m, _TRUE), (plan.recovered_joints_m, _RECOVERED)):
         for a, b in plan.edges:
             if (start := joints[a]) is not None and (end := joints[b]) is not None:

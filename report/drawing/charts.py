@@ -6,7 +6,8 @@ import hashlib
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +25,8 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from poseboard.protocols.records import Curve, Increase, ResultError, Score, TrainingFile
+
+T = TypeVar("T")
 
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
@@ -53,6 +56,8 @@ ASIDE_PT, WIDEST_PT = 3.0, 12.0
 """Maximum distance between two methods at one tick, and from the first to the last method; points."""
 CROWDED = 6
 """Maximum number of methods in one plot: more lines and intervals cannot be distinguished."""
+MOST_DRAWN = 40
+"""Maximum number of rows with a mark in one plot, the first ones."""
 SPREAD_FROM = 3
 """Minimum ratio of the largest to the smallest value for panels with a logarithmic axis."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -86,21 +91,39 @@ STYLE: Any = {  # matplotlib types every key of it as a literal
 }
 
 
+def first(rows: Mapping[str, T]) -> dict[str, T]:
+    """The first `MOST_DRAWN` rows."""
+    return dict(islice(rows.items(), MOST_DRAWN))
+
+
+def left_out(rows: int) -> str:
+    """Sentence for the caption of a plot that draws only the first rows; empty if it draws all rows.
+
+    Example:
+        >>> left_out(3), left_out(50)
+        ('', ' Only the first 40 of 50 rows are drawn.')
+    """
+    return f" Only the first {MOST_DRAWN} of {rows} rows are drawn." if rows > MOST_DRAWN else ""
+
+
 def printable(name: str) -> str:
-    """``name`` as text of a plot: XML forbids control characters, matplotlib hides names with a leading underscore."""
+    """Make a name printable in a plot: XML forbids control characters, and matplotlib hides names like "_a"."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
 
 
 def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
-    """Index of each row's colour and marker, the argument of ``look``. A further row at the end changes no other row.
+    """Assign a colour and a marker to each row, as the index for `look`. Appending a row does not change other rows.
 
     A row in ``colours`` has that colour; a second row with the same colour has another marker. Other rows have one of
-    the last `FREE` colours: a pair of colour and marker by the hash of their name, or the next free pair.
+    the last `FREE` colours. The hash of their name selects colour and marker; if taken, the next free pair is used.
 
     Args:
-        names: rows; earlier rows take precedence.
+        names: names of the rows; earlier rows take precedence.
         colours: row -> key of ``COLOURS``.
+
+    Returns:
+        Row -> index.
 
     Raises:
         ResultError: a colour is unknown.
@@ -126,7 +149,7 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
 
 
 def marker_path(index: int) -> str:
-    """The marker of ``look(index)`` as the ``d`` of an SVG path within -1 … 1."""
+    """Marker of ``look(index)`` as the ``d`` attribute of an SVG path with coordinates in -1 … 1."""
     style = MarkerStyle(MARKERS[_marker(index)])
     path = style.get_path().transformed(style.get_transform())
     outlines = [np.asarray(outline, dtype=np.float64) for outline in path.to_polygons()]
@@ -141,7 +164,7 @@ def _marker(index: int) -> int:
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dash of the method with this index, the same in every plot."""
+    """Colour, marker and dash pattern of the method with an index, equal in all plots."""
     return {
         "color": PALETTE[index % len(PALETTE)],
         "marker": MARKERS[_marker(index)],
@@ -155,7 +178,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def in_lines(label: str, characters: int) -> str:
-    """A label with line breaks after commas, for lines of at most ``characters`` if possible."""
+    """Break a label after commas into lines of at most ``characters``, if possible."""
     lines: list[str] = []
     for part in label.split(", "):
         if lines and len(lines[-1]) + len(part) + 3 <= characters:
@@ -166,7 +189,7 @@ def in_lines(label: str, characters: int) -> str:
 
 
 def _centred(figure: Figure, label: str) -> None:
-    """A label of the x axis at the centre of the figure: centred at the axes, a long label could be cut off."""
+    """Put the label of the x axis at the centre of the figure, because a long label could be cut off elsewhere."""
     figure.supxlabel(in_lines(label, LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
 
 
@@ -191,7 +214,7 @@ def _legend(
 def intervals(
     scores: Mapping[str, Score | Increase], index: Mapping[str, int], label: str, *, zero: bool = False
 ) -> Figure:
-    """Forest plot: each method's value with its 95 % interval, best on top; optionally with a line at zero."""
+    """Forest plot of the methods' values with 95 % intervals, best on top; optionally with a line at zero."""
     values = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(values), 1))
@@ -218,7 +241,7 @@ def transfer(
         pairs: method -> its two scores, best on top.
         index: method -> argument of `look`.
         heads: names of the two scores.
-        label: of the values.
+        label: axis label of the values.
     """
     thickness = 0.36
     with mpl.rc_context(STYLE):
@@ -243,7 +266,7 @@ def transfer(
 
 
 def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, label: str) -> Figure:
-    """Value by action, joint or subject: one line per category, one mark per method, worst category on top."""
+    """Dot plot of values by action, joint or subject: one line per category, one mark per method, worst on top."""
     order: dict[str, list[float]] = {}
     for score in scores.values():
         for name, value in score.breakdown.get(kind, {}).items():
@@ -287,7 +310,7 @@ def lines(
         bounds: bound -> its value, drawn as a horizontal line.
         ranges: method -> interval of each value (None: no interval), drawn as bars. Methods are shifted sideways, so
             that no bar hides another one.
-        widest: likewise, drawn as thin lines.
+        widest: method -> wider interval of each value (None: no interval), drawn as thin lines.
     """
     bounds = bounds or {}
     with mpl.rc_context(STYLE):
@@ -326,9 +349,9 @@ def each(
     Args:
         curves: method -> curve; all have the same quantities along both axes.
         index: method -> argument of `look`, also for the methods in ``bounds``.
-        bounds: see `lines`.
-        ranges: see `lines`.
-        widest: see `lines`.
+        bounds: bound -> its value, drawn as a horizontal line.
+        ranges: method -> interval of each value (None: no interval), drawn as bars.
+        widest: method -> wider interval of each value (None: no interval), drawn as thin lines.
     """
     bounds = bounds or {}
     first, ticks = next(iter(curves.values())), sorted({x for curve in curves.values() for x in curve.x})
@@ -360,7 +383,7 @@ def _small_multiples(
     columns: int,
     height: float,
 ) -> tuple[Figure, list[Axes]]:
-    """A grid of panels with one axis of values: title, all curves, and the methods in colour; the others are grey."""
+    """Grid of panels with a common axis of values. A panel has a title, all its curves, and the methods in colour."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     drawn = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True).flat)
     for axes in drawn[len(panels) :]:
@@ -375,7 +398,7 @@ def _small_multiples(
 
 
 def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, float] | None]) -> list[LineCollection]:
-    """Vertical bars for the ranges of a curve's values; the second ranges are thin lines."""
+    """Draw vertical bars for the ranges of a curve's values; the second ranges as thin lines."""
     drawn = []
     for of_curve, thickness in zip(ranges, (2.2, 0.7), strict=True):
         known = [(x, *ends) for x, ends in zip(curve.x, of_curve, strict=False) if ends is not None]
@@ -386,7 +409,7 @@ def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, 
 
 
 def _ticks(axes: Axes, ticks: Sequence[float], named: Collection[float]) -> None:
-    """Ticks along x, labelled if they are in ``named``; on a logarithmic axis if their ratio is at least `LOG_FROM`."""
+    """Set ticks along x, with labels for those in ``named``; the axis is logarithmic from a ratio of `LOG_FROM`."""
     if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
@@ -405,20 +428,21 @@ def _values(curve: Curve) -> list[float]:
 
 
 def _side_by_side(count: int) -> NDArray[np.float64]:
-    """Sideways shift of each method, points."""
+    """Sideways shift of each method, in typographic points."""
     step = min(ASIDE_PT, WIDEST_PT / max(count - 1, 1))
     return np.asarray((np.arange(count) - (count - 1) / 2) * step)
 
 
 def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], label: str) -> Figure:
-    """One panel per title with a line per method, all with one axis of values; logarithmic if the values differ much.
+    """Line plots in one panel per title, with a common axis of values; logarithmic if the values differ much.
 
-    With more than `CROWDED` methods a title has several panels, each with a part of the methods and the others in grey.
+    With more than `CROWDED` methods a title has several panels. Each has a part of the methods in colour and the other
+    methods in grey.
 
     Args:
         curves: title -> method -> curve; all have the same quantity along x, from 0.
         index: method -> argument of `look`.
-        label: of the values.
+        label: axis label of the values.
     """
     methods = list(dict.fromkeys(name for of_panel in curves.values() for name in of_panel))
     known = [value for of_panel in curves.values() for curve in of_panel.values() for value in curve.y if value]
@@ -442,36 +466,63 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
 
 
 def error_against_cost(
-    points: Mapping[str, tuple[float, float]], index: Mapping[str, int], label: str, measure: str
+    points: Mapping[str, tuple[float, float]],
+    index: Mapping[str, int],
+    label: str,
+    cost_label: str,
+    lower_is_better: bool = True,
 ) -> Figure:
-    """Error (second value, ``label``) against training cost (first value, ``measure``), with the Pareto front."""
+    """Scatter plot of error against cost, with the Pareto front of all points.
+
+    Only the first `MOST_DRAWN` points are marked.
+
+    Args:
+        points: method -> (cost, error).
+        index: method -> argument of `look`.
+        label: axis label of the error.
+        cost_label: axis label of the cost.
+        lower_is_better: whether a smaller error is better; if not, the Pareto front has the largest values.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.6)
+        sign = 1 if lower_is_better else -1
         front, best = [], np.inf
-        for seconds, error in sorted(points.values()):
-            if error < best:
-                front.append((seconds, error))
-                best = error
+        for cost, error in sorted(points.values(), key=lambda point: (point[0], sign * point[1])):
+            if sign * error < best:
+                front.append((cost, error))
+                best = sign * error
         if front:
             axes.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-        for name, (seconds, error) in points.items():
+        for name, (cost, error) in first(points).items():
             style = look(index[name])
-            axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
+            axes.plot([cost], [error], marker=style["marker"], color=style["color"], markersize=7)
         axes.margins(x=0.08, y=0.12)
-        _centred(figure, f"training, {measure}, with the training it starts from")
+        costs = [cost for cost, _ in points.values() if cost > 0]
+        if len(costs) == len(points) and max(costs) >= LOG_FROM * min(costs):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        _centred(figure, cost_label)
         axes.set_ylabel(in_lines(label, LINE_CHARACTERS * 2 // 3))
-        _legend(figure, list(points), index, lines=False)
+        _legend(figure, list(first(points)), index, lines=False)
         _finish(axes, "both")
     return figure
 
 
 def training_curves(training: TrainingFile, index: int) -> Figure:
-    """Losses of a training against the step, with running means: one panel per loss, one line per seed."""
+    """Plot the losses of a training against the step, with running means: one panel per loss, one line per seed."""
     names = sorted({name for run in training.runs for name in run.curves}, key=lambda name: (name != "total", name))
     with mpl.rc_context(STYLE):
         columns = min(max(len(names), 1), 2)
         rows = max(-(-len(names) // columns), 1)
-        figure = Figure(figsize=(WIDTH, 2.0 * rows), layout="constrained")
+        height = 2.0 * rows
+        figure = Figure(figsize=(WIDTH, height))
+        # Fixed margins in inches: a constrained layout takes longer than all other parts of such a figure.
+        left, right, top, bottom, beside, below = 0.52, 0.08, 0.26, 0.66, 0.6, 0.72
+        inner = (WIDTH - left - right + beside) / columns - beside, (height - top - bottom + below) / rows - below
+        figure.subplots_adjust(
+            left / WIDTH, bottom / height, 1 - right / WIDTH, 1 - top / height, beside / inner[0], below / inner[1]
+        )
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
@@ -504,7 +555,7 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as a standalone SVG file; the same figure and name give the same bytes."""
+    """Convert a figure to a standalone SVG file; equal figures and names give equal bytes."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg")
@@ -514,7 +565,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def to_inline(svg: str, name: str, title: str) -> str:
-    """The SVG of ``to_svg`` for use in a page: with unique ids, and colours as variables of the page's themes."""
+    """Convert the SVG of ``to_svg`` for use in a page: with unique ids, and colours as variables of the themes."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)

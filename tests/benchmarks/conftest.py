@@ -17,7 +17,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from poseboard.benchmarks import cli, pictures
+from poseboard.benchmarks import cli, pictures, plan
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,6 +209,20 @@ def copied_into(ready_workspace: Workspace) -> Callable[[Path], Workspace]:
 def workspace_of() -> Callable[[Path], Workspace]:
     """The command line in a folder that has a params.yaml."""
     return Workspace.of
+
+
+@pytest.fixture
+def only_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Restricts commands to the tables of these files: fewer conditions to predict, fewer numbers to compare."""
+
+    def only(*files: str) -> None:
+        folder = tmp_path / "tables"
+        folder.mkdir()
+        for file in files:
+            shutil.copy(plan.TABLES / f"{file}.yaml", folder)
+        monkeypatch.setattr(plan, "TABLES", folder)
+
+    return only
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_a_claim_that_is_taken_back_stays_on_record(predicted: Any) -> None:
 
 def test_a_row_declares_the_same_whenever_it_is_loaded(predicted: Any) -> None:
     done, tables = predicted("Fickle")
-    assert "row cheat: inputs: was Inputs(" in done.error
+    assert "row cheat: inputs: were Inputs(" in done.error
     assert not tables or all(table.info.condition.root == "none" for table in tables.values())
 
 

@@ -96,7 +96,7 @@ def test_the_videos_of_a_rig(videos: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no video of right"):
         detect.detect("lab", tmp_path / "home", overwrite=True)
     for name in ("labb", "../lab"):
-        with pytest.raises(InputError, match="neither a folder of videos nor a rig"):
+        with pytest.raises(InputError, match="is not a folder of videos or a rig"):
             detect.detect(name, tmp_path / "home")
 
 

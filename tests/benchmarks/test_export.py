@@ -1,4 +1,4 @@
-"""`poseboard export`: boards as LaTeX, Markdown, CSV, BibTeX and JSON, from the recorded results without data."""
+"""`poseboard export`: boards as text, from the recorded results without data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from poseboard.benchmarks import cli
-from poseboard.benchmarks.exchange.export import (
+from poseboard.benchmarks.exchange.registries import every_eval_ever, hugging_face
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.records import ResultError
+from poseboard.report.board import boards
+from poseboard.report.readme import About, read_readme
+from poseboard.report.results import read_results
+from poseboard.report.sheet import (
     Sheet,
     bibtex,
     csv_text,
@@ -30,11 +38,6 @@ from poseboard.benchmarks.exchange.export import (
     markdown_text,
     sheets,
 )
-from poseboard.datasets.errors import InputError
-from poseboard.protocols.records import ResultError
-from poseboard.report.board import boards
-from poseboard.report.readme import About, read_readme
-from poseboard.report.results import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = ROOT / "results/default/scores"
@@ -44,6 +47,7 @@ ALL = boards(read_results(ROOT / "results", "default"))
 REAL, SYNTHETIC = "pose2sim-single", "human36m"
 
 
+@cache
 def recorded(dataset: str) -> dict[tuple[str, str, str], dict[str, Any]]:
     """(method, table, signature) -> a score of the files, as plain JSON."""
     files = [json.loads(path.read_text()) for path in SCORES.glob(f"*/{dataset}.json")]
@@ -182,6 +186,113 @@ def test_the_caption_has_every_fact_of_the_signature(name: str) -> None:
                 assert latex_text(f"{fact}: {words}") in caption
 
 
+TEXTS, RELATIONS = dict[str, str], ("first_party", "third_party", "collaborative", "other")
+EVALUATION = {
+    "evaluation_result_id": str,
+    "evaluation_name": str,
+    "evaluation_timestamp": str,
+    "source_data": {
+        "dataset_name": str, "source_type": ("other",), "source_id": str, "source_version": str,
+        "additional_details": TEXTS,
+    },
+    "metric_config": {
+        "evaluation_description": str, "metric_id": str, "metric_name": str, "metric_unit": str,
+        "metric_parameters": TEXTS, "lower_is_better": bool, "score_type": ("continuous",), "min_score": (0,),
+        "max_score": (100, "Infinity"),
+    },
+    "score_details": {"score": float, "details": TEXTS, "uncertainty": {"num_samples": int}},
+}  # fmt: skip
+RECORD = {
+    "schema_version": ("0.3.0",),
+    "evaluation_id": str,
+    "evaluation_timestamp": str,
+    "retrieved_timestamp": str,
+    "source_metadata": {
+        "source_name": str, "source_type": ("evaluation_run",), "source_organization_name": str,
+        "evaluator_relationship": RELATIONS,
+    },
+    "eval_library": {"name": str, "version": str},
+    "model_info": {
+        "name": str, "id": str, "developer": str, "inference_engine": {"name": str, "version": str},
+        "additional_details": {"deployment_type": ("self_deployed",), "model_availability": ("unknown",)},
+    },
+}  # fmt: skip
+"""What eval.schema.json of Every Eval Ever demands of the fields that we write: type, or allowed values."""
+
+
+def follows(value: Any, demand: Any) -> bool:
+    """Whether a value has exactly the demanded fields, types and values."""
+    if isinstance(demand, dict):
+        return value.keys() == demand.keys() and all(follows(value[name], demand[name]) for name in demand)
+    if isinstance(demand, tuple):
+        return value in demand
+    if demand == TEXTS:
+        return all(isinstance(words, str) and words for words in value.values())
+    return type(value) is demand
+
+
+@pytest.mark.parametrize("name", [SYNTHETIC, REAL, "T1", "human36m-pck", "human36m-robustness"])
+def test_every_eval_ever_follows_its_schema(name: str) -> None:
+    for method in {method for sheet in sheets(ALL, name, "default") for method in sheet.methods}:
+        printed = sheets(ALL, name, "default", [method])
+        numbers = [(board, row.score) for sheet in printed for board, row in sheet.printed]
+        record = json.loads(every_eval_ever(printed))
+        evaluations = record.pop("evaluation_results")
+        assert follows(record, RECORD), record
+        ids = [evaluation["evaluation_result_id"] for evaluation in evaluations]
+        assert len(set(ids)) == len(ids) == len(numbers) > 0
+        for evaluation, (board, score) in zip(evaluations, numbers, strict=True):
+            interval = evaluation["score_details"]["uncertainty"].pop("confidence_interval", None)
+            assert follows(evaluation, EVALUATION), evaluation
+            assert evaluation["score_details"]["score"] == score.value
+            assert (interval and (interval["lower"], interval["upper"])) == score.ci95
+            assert evaluation["metric_config"]["metric_parameters"] == score.signature.facts
+            names = (evaluation["evaluation_name"], *evaluation["source_data"].values())
+            assert [board.dataset + "-synthetic" in str(words) for words in names[:2]] == [board.synthetic] * 2
+
+
+def test_hugging_face_has_the_required_fields_and_says_what_is_synthetic() -> None:
+    printed = sheets(ALL, SYNTHETIC, "default", ["volumetric"])
+    text = hugging_face(printed, "lab/people-synthetic")
+    assert text.startswith("# volumetric on human36m-synthetic\n")
+    entries = yaml.safe_load(text)
+    rows = [row for sheet in printed for _, row in sheet.printed]
+    assert len({entry["dataset"]["task_id"] for entry in entries}) == len(entries) == len(rows)
+    for entry, row in zip(entries, rows, strict=True):
+        assert set(entry) == {"dataset", "value", "date", "notes"}
+        assert entry["dataset"]["id"] == "lab/people-synthetic"
+        assert entry["dataset"]["task_id"].startswith(f"{row.score.table}-synthetic-")
+        assert entry["value"] == row.score.value
+        assert "synthetic world (rendered people)" in entry["notes"]
+        assert str(row.score.signature) in entry["notes"]
+    real = hugging_face(sheets(ALL, REAL, "default", ["dlt"]), "lab/people")
+    assert "synthetic" not in real
+    claimed = hugging_face([Sheet.of(spoiled("theirs", source="submission", warning="Quick").boards, "default",
+                                     ["theirs"])], "lab/people-synthetic")  # fmt: skip
+    assert "claimed" in claimed
+    assert "Quick" in claimed
+
+
+@pytest.mark.parametrize(
+    "hub_dataset", ["lab/people", "lab-synthetic/people", "people-synthetic", "lab/a/synthetic", ""]
+)
+def test_synthetic_results_need_a_data_set_that_says_so(hub_dataset: str) -> None:
+    with pytest.raises(InputError, match=r"synthetic|OWNER/NAME"):
+        hugging_face(sheets(ALL, SYNTHETIC, "default", ["dlt"]), hub_dataset)
+
+
+def test_files_for_registries_are_of_one_row() -> None:
+    with pytest.raises(InputError, match=r"is for one row, not 1[0-9]; choose one, such as --rows "):
+        every_eval_ever(sheets(ALL, SYNTHETIC, "default"))
+
+
+def test_hostile_names_stay_in_their_field() -> None:
+    (sheet,) = [Sheet.of(spoiled().boards, "default", [HOSTILE])]
+    entries = yaml.safe_load(hugging_face([sheet], "lab/synthetic"))
+    assert {len(entry) for entry in entries} == {4}
+    assert json.loads(every_eval_ever([sheet]))["model_info"]["name"] == HOSTILE
+
+
 def test_bibtex_says_what_is_synthetic() -> None:
     assert "synthetic world (rendered people)" in bibtex(sheets(ALL, SYNTHETIC, "default"), {}).splitlines()[0]
     assert "real data" in bibtex(sheets(ALL, REAL, "default"), {}).splitlines()[0]
@@ -316,16 +427,27 @@ def test_two_entries_of_one_key_are_an_error() -> None:
         bibtex([sheet], abouts)
 
 
-@pytest.mark.parametrize("kind", ["latex", "markdown", "csv", "bibtex", "json"])
-def test_the_command_writes_what_it_prints(
-    export: Callable[..., tuple[int, str, str]], tmp_path: Path, kind: str
+@pytest.mark.parametrize(
+    "words",
+    [
+        "latex",
+        "markdown",
+        "csv",
+        "bibtex",
+        "json",
+        "every-eval-ever --rows dlt",
+        "huggingface --rows dlt --hub-dataset a/synthetic",
+    ],
+)
+def test_the_command_writes_every_format(
+    export: Callable[..., tuple[int, str, str]], tmp_path: Path, words: str
 ) -> None:
-    code, text, error = export("T1", "--format", kind)
-    assert (code, error) == (0, "")
-    assert text
     file = tmp_path / "table.txt"
-    assert export("T1", "--format", kind, "--out", str(file))[:2] == (0, f"{file}\n")
-    assert file.read_text(encoding="utf-8") == text
+    assert export("T1", "--format", *words.split(), "--out", str(file)) == (0, f"{file}\n", "")
+    text = file.read_text(encoding="utf-8")
+    assert "dlt" in text
+    if words == "csv":  # printed without --out
+        assert export("T1", "--format", "csv") == (0, text, "")
 
 
 @pytest.mark.parametrize(
@@ -337,6 +459,7 @@ def test_the_command_writes_what_it_prints(
         (["T1", "--rows", ""], "--rows : is not a row"),
         (["T1", "--profile", "full"], "results/full: has no scores; run `poseboard repro`"),
         (["T1", "--out", "results"], "--out results: is a folder; name a file in it"),
+        (["T1", "--hub-dataset", "lab/people"], "--hub-dataset: is only for --format huggingface; omit it"),
     ],
 )
 def test_wrong_arguments_are_one_line(export: Callable[..., tuple[int, str, str]], words: list[str], says: str) -> None:

@@ -1,4 +1,4 @@
-"""A full disk is one line that names the file; nothing half written stays, and what was there before does."""
+"""A full disk, too little memory and data that disappear: one line, nothing half-written, earlier results stay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from full_disk import no_room_beyond
 from predicted import file_name
 
+from poseboard.benchmarks.jobs import only_writer
 from poseboard.protocols.records import ScoreFile
 
 RESULTS = Path("results/smoke")
@@ -78,14 +79,14 @@ def test_score_compare_report_and_sync(workspace: Any, monkeypatch: pytest.Monke
     # Something else is to be written than what is there.
     change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weighting": "uniform"}})
     workspace.must("predict", "human36m", "dlt")
-    errors, examples = (
-        workspace.folder / RESULTS / name for name in ("errors/dlt/human36m.parquet", "examples/dlt/human36m.npz")
+    errors, scores = (
+        workspace.folder / RESULTS / name for name in ("errors/dlt/human36m.parquet", "scores/dlt/human36m.json")
     )
     assert str(errors) in fails(workspace, "score", "human36m", "dlt")
-    # There is room for the first of the three files: it is that of the earlier run as well.
-    room = examples.stat().st_size // 2
-    assert room > 2 * errors.stat().st_size
-    assert str(examples) in fails(workspace, "score", "human36m", "dlt", room=room)
+    # There is room for the first of the two files: it is that of the earlier run as well.
+    room = errors.stat().st_size + 1000
+    assert room < scores.stat().st_size
+    assert str(scores) in fails(workspace, "score", "human36m", "dlt", room=room)
     workspace.must("score", "human36m", "dlt")
     assert "comparisons/human36m.json" in fails(workspace, "compare", "human36m")
     workspace.must("compare", "human36m")
@@ -97,6 +98,7 @@ def fails_to_sync(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     from poseboard.benchmarks import mlflow_sync
 
     monkeypatch.setattr(mlflow_sync, "sync", lambda *_: (2, 0, []))
+    monkeypatch.setattr(mlflow_sync, "run_addresses", lambda *_: {})
     return fails(workspace, "sync", "--record", "mlflow.json")
 
 
@@ -129,6 +131,73 @@ def test_rendering_ends_in_the_middle_and_the_next_run_completes_it(
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     workspace.must("data", "prepare", "human36m")
     assert {path.relative_to(world): path.read_bytes() for path in world.rglob("*") if path.is_file()} == whole
+
+
+@pytest.mark.parametrize(
+    ("command", "lock", "doing"),
+    [
+        ("data prepare human36m", ".data.lock", "preparing data"),
+        ("compare human36m", "results/smoke/.comparisons.lock", "comparing rows"),
+        ("report", "results/smoke/.leaderboard.lock", "writing the page"),
+    ],
+)
+def test_a_second_command_says_who_runs(workspace: Any, command: str, lock: str, doing: str) -> None:
+    before = workspace.snapshot()
+    with only_writer(workspace.folder / lock, doing):
+        assert f"{lock}: another process is {doing}; wait for it" in workspace.run(*command.split()).error
+    assert workspace.snapshot() == before
+    workspace.must(*command.split())
+
+
+SPOILER = '''
+"""Uses up the memory, or deletes the images of the test subject, and predicts nobody."""
+import shutil
+from pathlib import Path
+import numpy as np
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Inputs
+
+
+class Spoiler:
+    inputs = Inputs()
+
+    def __init__(self, options, skeleton):
+        self.skeleton, self.fault = skeleton, options["fault"]
+
+    def load(self, checkpoint, device):
+        pass
+
+    def predict(self, samples):
+        if self.fault == "memory":
+            np.empty(1 << 45)
+        for folder in Path("data").glob("synthetic-human36m-*/processed/S9"):
+            shutil.rmtree(folder)
+        return [Poses(self.skeleton, np.empty((0, len(self.skeleton), 3)), np.empty(0)) for _ in samples]
+
+    def training(self, start, seed):
+        return None
+'''
+
+
+@pytest.mark.parametrize(("fault", "line"), [("memory", "poseboard: not enough memory; "), ("data", ".jpg: ")])
+def test_too_little_memory_and_data_that_disappear(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str, line: str
+) -> None:
+    code = tmp_path / "spoiler.py"
+    code.write_text(SPOILER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    row = {"class": "spoiler:Spoiler", "code": str(code), "after": "backbone", "fault": fault}
+    change(workspace, methods={"spoiler": row})
+    workspace.must("train", "human36m", "spoiler")
+    before = workspace.snapshot()
+    assert line in workspace.run("predict", "human36m", "spoiler").error
+    assert workspace.snapshot() == before
+    assert not list(workspace.folder.rglob("*.partial*"))
+    if fault == "data":
+        assert "delete the folder and generate the data set again" in workspace.run("data", "prepare", "human36m").error
+        shutil.rmtree(workspace.world)
+        workspace.must("data", "prepare", "human36m")
+        assert workspace.snapshot() == before
 
 
 NOBODY = '''

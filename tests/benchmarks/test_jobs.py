@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from distributed import LocalCluster
 from joblib.externals.loky import get_reusable_executor
 
 from poseboard.benchmarks import harness
-from poseboard.benchmarks.jobs import run_jobs, workers
+from poseboard.benchmarks.jobs import end_with, run_jobs, workers
 from poseboard.datasets.errors import InputError
 
 PREDICTIONS = "results/smoke/predictions/algebraic/human36m"
@@ -73,8 +74,16 @@ def fail(name: str) -> None:
     raise ERRORS[name]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize(("name", "kind"), [("input", InputError), ("key", KeyError), ("odd", RuntimeError)])
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [
+        ("input", InputError, 1),
+        ("key", KeyError, 1),
+        ("odd", RuntimeError, 1),
+        ("input", InputError, 2),
+        ("odd", RuntimeError, 2),
+    ],
+)
 def test_an_error_is_raised_with_its_note(name: str, kind: type[Exception], processes: int) -> None:
     with workers(processes), pytest.raises(kind) as raised:
         list(run_jobs(fail, [name, name]))
@@ -96,24 +105,46 @@ def test_a_killed_worker_is_an_input_error_and_the_next_run_works() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(number: int) -> None:
+def test_workers_end_with_their_parent(number: int, tmp_path: Path) -> None:
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import time; from poseboard.benchmarks.jobs import run_jobs, workers\n"
-        "with workers(2): list(run_jobs(time.sleep, [60, 60, 60]))"
+        "import pathlib, sys, time; from poseboard.benchmarks.jobs import run_jobs, workers\n"
+        "def wait(path): pathlib.Path(path).touch(); time.sleep(600)\n"
+        "with workers(2): list(run_jobs(wait, sys.argv[1:]))"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
-        parent = psutil.Process(process.pid)
-        deadline = time.monotonic() + 60
-        while len(children := parent.children()) < 3 and time.monotonic() < deadline:  # one tracks their semaphores
+    begun = [tmp_path / "first", tmp_path / "second"]
+    with subprocess.Popen([sys.executable, "-c", program, *begun], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while not all(path.exists() for path in begun) and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(3)
+        parent = psutil.Process(process.pid)
+        children = parent.children()  # the workers, and what tracks their semaphores
         for one in [*children, parent] if number == signal.SIGINT else [parent]:
             one.send_signal(number)
-        assert process.wait(60) != 0
+        assert process.wait(300) != 0
         assert process.stderr is not None
         assert process.stderr.read().count("Traceback") <= 1
-    assert psutil.wait_procs(children, timeout=60)[1] == []
+    assert len(children) > 2
+    assert psutil.wait_procs(children, timeout=300)[1] == []
+
+
+def test_a_stage_ends_with_its_run() -> None:
+    def stage() -> None:
+        end_with(run.pid)
+        time.sleep(60)
+
+    fork = multiprocessing.get_context("fork")
+    run = subprocess.Popen(["sleep", "60"])
+    during, after = fork.Process(target=stage), fork.Process(target=stage)
+    during.start()
+    time.sleep(0.2)
+    assert during.is_alive()
+    run.kill()
+    run.wait()
+    after.start()
+    for process in (during, after):
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_cluster_runs_the_same_jobs(cluster: LocalCluster) -> None:
@@ -161,8 +192,9 @@ def remove_predictions(folder: Path) -> None:
 
 
 def test_workers_and_a_cluster_write_the_same_bytes_as_one_process(
-    workspace: Any, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+    workspace: Any, cluster: LocalCluster, only_tables: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    only_tables("T1", "human36m-cameras")
     monkeypatch.setattr(harness, "PIECE", 2)
     workspace.must("train", "human36m", "algebraic")
     alone = workspace.must("predict", "human36m", "algebraic")

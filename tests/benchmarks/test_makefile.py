@@ -13,6 +13,7 @@ KEPT = (
     "results/default/training/dlt/human36m.json",
     "results/default/data/human36m.json",
     "results/speed/one.json",
+    "results/speed/rows/human36m.json",
     "results/published/T1.yaml",
     "results/seeds/scores/README.md",
 )
@@ -23,6 +24,7 @@ MADE = (
     "results/default/checkpoints/dlt/human36m/seed0.pt",
     "results/seeds/predictions/dlt/human36m/all.parquet",
     "results/default/speed/one.json",
+    "results/default/costs/human36m.json",
     "results/smoke/scores/dlt/human36m.json",
     "results/run.yaml",
     "mlflow.db",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,25 @@ def test_a_store_has_each_training_and_score_once(workspace: Any, capfd: pytest.
     client = MlflowClient(tracking_uri(workspace.folder))
     curve = client.get_metric_history(score.info.run_id, "human36m-cameras/cameras_curve")
     assert [point.step for point in curve] == [2, 3, 4]
-    assert [artifact.path for artifact in client.list_artifacts(score.info.run_id)] == ["human36m.json"]
+    assert [artifact.path for artifact in client.list_artifacts(score.info.run_id)] == [
+        "human36m.json",
+        "signatures.json",
+    ]
+    signatures = json.loads(Path(client.download_artifacts(score.info.run_id, "signatures.json")).read_text())
+    assert signatures["T1"] == next(s.signature.facts for s in file.scores if s.table == "T1")
+    assert set(signatures) >= {name for name in score.data.metrics if not name.endswith("_curve")}
+    facts = {name: value for name, value in score.data.tags.items() if name.startswith("signature.")}
+    assert facts.pop("signature.measure") == "mpjpe, alignment root"
+    assert facts == {"signature.cameras": "all 4", "signature.trained_on": "this data set, where anything is"}
     assert all(run.data.tags["mlflow.runName"].startswith(run.data.tags["method"]) for run in found.values())
     weights = file.provenance.checkpoint_sha256["seed0"]
     assert score.data.tags["checkpoint.seed0"] == found["train/dlt"].data.tags["checkpoint.seed0"] == weights
     assert (score.data.tags["dataset"], score.data.tags["synthetic"]) == ("human36m", "True")
     assert "mpjpe" in score.data.tags["protocol"]
     assert workspace.must("sync").out.startswith("mlflow: 0 runs added, 3 there already")
+    shutil.rmtree(workspace.folder / "mlruns")
+    assert workspace.must("sync").out.startswith("mlflow: 3 runs added")
+    assert set(runs(workspace)) == ALL
 
 
 def test_only_another_number_is_another_run(workspace: Any) -> None:
@@ -98,6 +111,20 @@ def test_an_experiment_opens_as_scored_runs_sorted_by_the_headline_table(workspa
     assert [run.data.tags["method"] for run in found] == ["dlt", "more"]
     columns = {column.removeprefix("metrics.").strip("`") for column in state["selectedColumns"]}
     assert {"T1", "T2", table} <= columns <= set(found[0].data.metrics)
+
+
+def test_runs_and_pages_name_each_other(workspace: Any) -> None:
+    workspace.must("sync", "--record", "mlflow.json")
+    workspace.must("report")
+    score = runs(workspace)["score/dlt"]
+    page = workspace.folder / "results" / "smoke" / "leaderboard" / "methods" / "dlt.html"
+    assert page.as_uri() in score.data.tags["mlflow.note.content"]
+    address = f"http://127.0.0.1:5000/#/experiments/{score.info.experiment_id}/runs/{score.info.run_id}"
+    assert f'href="{address}"' in page.read_text()
+    lines = workspace.must("runs", "dlt").out.splitlines()
+    assert len(lines) == 2, "its training and its score"
+    assert f"{score.info.run_name}: {address}" in lines
+    assert "did you mean dlt?" in workspace.run("runs", "dlt_").error
 
 
 def test_a_port_in_use_is_one_line(workspace: Any) -> None:
@@ -162,7 +189,8 @@ def test_a_sync_that_was_cut_short_is_completed_by_the_next(
     assert re.match(r"mlflow: [23] runs added", workspace.must("sync").out)
     assert set(runs(workspace)) == ALL
     client = MlflowClient(tracking_uri(workspace.folder))
-    assert all(len(client.list_artifacts(run.info.run_id)) == 1 for run in runs(workspace).values())
+    kinds = {name: len(client.list_artifacts(run.info.run_id)) for name, run in runs(workspace).items()}
+    assert kinds == {name: 2 if name.startswith("score/") else 1 for name in ALL}
 
 
 def test_a_store_is_made_whole_or_not_at_all(workspace: Any) -> None:
@@ -184,31 +212,34 @@ def test_a_file_that_is_no_store_is_an_error_at_once(workspace: Any, monkeypatch
     assert f"{store}: MLflow cannot use it (unable to open database file)" in workspace.run("sync").error
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "says"),
-    [
-        (("format",), 2, "format: "),
-        (("dataset",), "x/../../../../../ESC1", "dataset: "),
-        (("method",), "../dlt", "method: "),
-        (("profile",), "a" * 65, "profile: "),
-        (("scores", 0, "table"), "a/../../b", "scores.0.table: "),
-        (("provenance", "created"), "0001-01-01T00:00:00+00:00", "provenance.created: is before 1970"),
-        (("scores", 0, "curves"), {"x": {"x": [1e30], "y": [1.0], "x_label": "", "y_label": ""}}, "refuses a value"),
-    ],
+BAD: tuple[tuple[tuple[str | int, ...], Any, str], ...] = (
+    (("format",), 2, "format: "),
+    (("dataset",), "x/../../../../../ESC1", "dataset: "),
+    (("method",), "../dlt", "method: "),
+    (("profile",), "a" * 65, "profile: "),
+    (("scores", 0, "table"), "a/../../b", "scores.0.table: "),
+    (("provenance", "created"), "0001-01-01T00:00:00+00:00", "provenance.created: is before 1970"),
+    (("scores", 0, "curves"), {"x": {"x": [1e30], "y": [1.0], "x_label": "", "y_label": ""}}, "refuses a value"),
 )
-def test_a_bad_file_does_not_stop_the_others(workspace: Any, place: tuple[Any, ...], value: Any, says: str) -> None:
-    values = json.loads(score_path(workspace).read_text())
-    *parents, last = place
-    parent = values
-    for part in parents:
-        parent = parent[part]
-    parent[last] = value
-    bad = score_path(workspace, "odd")
-    bad.parent.mkdir()
-    bad.write_text(json.dumps(values))
+
+
+def test_bad_files_do_not_stop_the_others(workspace: Any) -> None:
+    text = score_path(workspace).read_text()
+    for number, ((*parents, last), value, _) in enumerate(BAD):
+        values = parent = json.loads(text)
+        for part in parents:
+            parent = parent[part]
+        parent[last] = value
+        bad = score_path(workspace, f"odd{number}")
+        bad.parent.mkdir()
+        bad.write_text(json.dumps(values))
     outside = set(workspace.folder.parent.rglob("*")) - set(workspace.folder.rglob("*"))
     done = workspace.run("sync")
-    assert says in done.error.partition("odd/human36m.json: ")[2]
+    assert done.code == 2
+    lines = done.err.splitlines()
+    for number, (_, _, says) in enumerate(BAD):
+        (line,) = (line for line in lines if f"odd{number}/human36m.json: " in line)
+        assert says in line.partition("human36m.json: ")[2]
     assert done.out.startswith("mlflow: 3 runs added, 0 there already")
     assert set(runs(workspace)) == ALL
     assert set(workspace.folder.parent.rglob("*")) - set(workspace.folder.rglob("*")) == outside

@@ -1,6 +1,7 @@
 """A monocular row through every stage: trained on all cameras, predicted from each alone, scored in its frame."""
 
 import csv
+import io
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from predicted import file_name
 
 from poseboard.datasets.human36m import CAMERAS, Human36M
@@ -16,6 +18,7 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile
+from poseboard.report.examples import read_examples
 
 ROOT = Path(__file__).parents[2]
 OUTS = {"train": ("checkpoints", "training"), "evaluate": ("predictions", "scores", "errors", "examples")}
@@ -54,19 +57,18 @@ def test_a_monocular_row(lifted):
         assert found.n_samples == len(rows) == 4 * (rows["cameras"] == CAMERAS[0]).sum()
         assert found.breakdown["camera"] == pytest.approx(rows.groupby("cameras")["error"].mean().to_dict(), rel=1e-5)
 
-    # drawn where the person is, so that pictures of a weak method are not empty crops
-    with np.load(results / "examples" / "lifting" / "human36m.npz") as drawn:
-        pelvis = HUMAN36M.root_index
-        assert len(drawn["keys"])
-        assert drawn["images"].any()
-        np.testing.assert_allclose(drawn["predicted_px"][:, :, pelvis], drawn["truth_px"][:, :, pelvis], atol=1e-2)
-
     left_out = workspace.must("predict", "human36m", "dlt").out
     assert re.search(f"{CAMERAS[0]}-[0-9a-f]+ left out, the method takes 2 to", left_out)
     for command in (["compare", "human36m"], ["report"]):
         workspace.must(*command)
+    # drawn where the person is, so that pictures of a weak method are not empty crops
+    drawn = read_examples(results / "comparisons" / "human36m.npz")
+    lifting_px = drawn.predicted_px[drawn.rows.index("lifting")]
+    pelvis = HUMAN36M.root_index
+    assert drawn.images
+    np.testing.assert_allclose(lifting_px[:, :, pelvis], drawn.truth_px[:, :, pelvis], atol=1e-2)
     page = workspace.folder / "results" / "smoke" / "leaderboard"
-    assert "human36m-monocular" in (page / "index.html").read_text()
+    assert "human36m-monocular" in (page / "boards" / "human36m.html").read_text()
     with (page / "leaderboard.csv").open() as file:
         rows = [(row["table"], row["method"]) for row in csv.DictReader(file)]
     assert {table for table, method in rows if method == "lifting"} == {"human36m-monocular", "T3"}
@@ -132,13 +134,14 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
         assert at_true_size.signature.metric == "mpjpe<=150mm"
         assert 0 < at_true_size.value < 150
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
-        with np.load(results / "examples" / row / "rhd.npz") as drawn:
-            assert len(drawn["keys"])
-            assert not drawn["images"].any()  # nothing of a real data set gets onto a page
         assert found.signature.root == "palm"
         assert set(found.breakdown["action"]) == {"left hand", "right hand"}
         assert 0 < found.value < 1000
         assert Checkpoint.read(results / "checkpoints" / row / "rhd" / "seed0.pt").architecture["handed"]
+    drawn = read_examples(results / "comparisons" / "rhd.npz")
+    assert len(drawn.keys)
+    # Nothing of a real image gets onto a page.
+    assert not any(np.asarray(Image.open(io.BytesIO(file))).any() for files in drawn.images for file in files)
     tables = ComparisonFile.read(results / "comparisons" / "rhd.json").tables
     assert {compared.table for compared in tables} == {"rhd", "rhd-true-size"}
     assert all({rank.method for rank in compared.ranks} == {"lifting", "lifting_image"} for compared in tables)
@@ -163,8 +166,8 @@ def test_absent_hands_are_left_out(hands):
         assert "rhd/lifting: left out, no folder is named" in hands.must(stage, "lifting").out
         assert not any(any((results / kind / "lifting").iterdir()) for kind in kinds)
     hands.must("report")
-    page = (hands.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
-    assert re.search(r'<h3>rhd <span class="tag missing">missing</span>', page)
+    page = (hands.folder / "results" / "smoke" / "leaderboard" / "data.html").read_text()
+    assert re.search(r'<h2 id="rhd">rhd <span class="tag missing">missing</span>', page)
 
 
 def test_hands_have_no_synthetic_world(hands):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import write_run
+from poseboard.datasets.files import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

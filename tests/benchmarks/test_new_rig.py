@@ -138,7 +138,7 @@ def test_names_of_cameras_are_matched_or_both_sides_listed() -> None:
         ({"cameras": {"left": "right"}}, "left and right are both right"),
         ({"fps": 0.0}, "--fps 0.0: is not a frame rate"),
         ({"up": "upwards"}, "--up upwards: is not an axis; one of x, y, z"),
-        ({"unit": "inch"}, "--unit inch: no such unit; one of m, cm, mm"),
+        ({"unit": "inch"}, "--unit inch: no such unit; use one of m, cm, mm"),
         ({"format": "qualisys"}, "is not a calibration of the format qualisys"),
         ({"calibration": Path("nowhere.toml")}, "nowhere.toml: there is no such file"),
         ({"detections": Path("nowhere")}, "nowhere: does not exist"),
@@ -282,7 +282,7 @@ def test_any_adapter_can_have_another_name(workspace_with: Any, tmp_path: Path) 
     [
         (["--offset", "left"], "--offset left: is not of the form NAME=VALUE"),
         (["--offset", "left=soon"], "--offset left=soon: is not a number of frames"),
-        (["--camera", "a=b", "--camera", "a=c"], "--camera a=c: a is given twice"),
+        (["--camera", "a=b", "--camera", "a=c"], "--camera a=c: a is repeated"),
     ],
 )
 def test_options_of_the_command_line(

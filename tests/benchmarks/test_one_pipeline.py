@@ -36,7 +36,7 @@ def stages() -> dict[str, Any]:
 
 
 def test_the_pipeline_is_short_and_states_no_list_twice() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 150
     listed = {name: set(stage.get("do", stage).get("deps", ())) for name, stage in stages().items()}
     for (one, of_one), (other, of_other) in combinations(listed.items(), 2):
         common = of_one & of_other

@@ -81,7 +81,7 @@ def test_from_the_files_to_the_table(panoptic):
 
     panoptic.must("compare", "panoptic")
     panoptic.must("report")
-    page = (panoptic.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
+    page = (panoptic.folder / "results" / "smoke" / "leaderboard" / "boards" / "panoptic.html").read_text()
     assert "CMU Panoptic, MPJPE relative to the middle of the hips, 4 cameras" in page
 
 
@@ -155,7 +155,8 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     published = TABLE.parents[2] / "results" / "published" / "T4.yaml"
     (workspace.folder / "results" / "published" / "T4.yaml").write_text(published.read_text())
     workspace.must("report")
-    page = (workspace.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
+    (paper,) = (workspace.folder / "results" / "smoke" / "leaderboard" / "papers").iterdir()
+    page = paper.read_text()
     assert "13.7" in page
     assert "Ours are absent: panoptic is missing." in page
     assert "panoptic-toolbox" in page

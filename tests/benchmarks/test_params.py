@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import parse_yaml
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import find_learner
 
@@ -217,6 +217,11 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
         ({"methods": {"dlt": {**ROW, "on": {"fulll": []}}}}, "methods.dlt.on"),
         ({"methods": {"dlt": {**ROW, "steps": {"full": {"human36n": 1}}}}}, "methods.dlt.steps.full"),
         ({"datasets": {"full": {"root": None}}}, "datasets.full"),
+        ({"methods": {"dlt": {**ROW, "steps": 1e30}}}, "methods.dlt.steps"),
+        ({"methods": {"dlt": {**ROW, "batch_size": {"default": 10**6, "full": 2}}}}, "methods.dlt.batch_size.default"),
+        ({"methods": {"dlt": {**ROW, "image_px": 1e30}}}, "methods.dlt.image_px"),
+        ({"methods": {"dlt": {**ROW, "rate": float("nan")}}}, "methods.dlt.rate"),
+        ({"profiles": {"default": {"seeds": [0], "processes": 10**6}}}, "profiles.default.processes"),
         ({"profiles": {"default": {"seeds": [], "processes": 1, "worlds": {"human36m": {}}}}}, "seeds"),
     ],
 )
@@ -254,6 +259,6 @@ def test_a_name_that_begins_with_true_is_a_name() -> None:
 @pytest.mark.parametrize("of_net", ["net", "dlt", "far"])
 def test_rows_that_start_from_one_another_are_refused(tmp_path: Path, of_net: str) -> None:
     rows = {"net": {**ROW, "after": of_net}, "dlt": {**ROW, "after": "net"}, "far": {**ROW, "after": "dlt"}}
-    problem = rf"methods\.\w+\.after: .*net after {of_net}.*: none of them can be first; let one start from scratch"
+    problem = rf"methods\.\w+\.after: .*net after {of_net}.* is circular; let one of these rows start from scratch"
     with pytest.raises(InputError, match=problem):
         Plan.read(write(tmp_path, methods=rows))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import planned, stage_names, stage_times
 from poseboard.benchmarks.plan import Plan
+from poseboard.datasets.files import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,4 +65,4 @@ def test_a_plan_lists_what_is_due(workspace: Any) -> None:
     (workspace.folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     lines = workspace.must("plan").out.splitlines()
     assert {"plan", "data", "train@dlt", "evaluate@algebraic"} <= {line.split()[0] for line in lines}
-    assert "12 of 12 stages are due in profile smoke" in lines
+    assert "13 of 13 stages are due in profile smoke" in lines

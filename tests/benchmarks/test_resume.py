@@ -13,6 +13,8 @@ import torch
 import yaml
 from launching import launch
 
+from poseboard.methods.checkpoint import read_tensors
+
 PROGRAM = Path(__file__).with_name("train_and_kill.py")
 # The snapshot of step 5 is two steps into a point of the curve, and two steps old when the process dies.
 STEPS, SAVED, POINT_STEPS, KILLED = 9, 5, 3, 8
@@ -48,7 +50,7 @@ def trained(
 
 def left_by(folder: Path, processes: int) -> tuple[dict[str, Any], ...]:
     """Checkpoint, last state (optimiser, schedule) and record with the curves of a training."""
-    weights, state = (torch.load(folder / name, weights_only=True) for name in ("seed0.pt", "seed0.state.pt"))
+    weights, state = (read_tensors(folder / name) for name in ("seed0.pt", "seed0.state.pt"))
     record = json.loads((folder / "human36m.json").read_text())["runs"][0]
     assert (state["step"], record["processes"]) == (STEPS, processes)
     for times in (state, record):

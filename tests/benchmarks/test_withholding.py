@@ -10,8 +10,9 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FunctionType, ModuleType
 from typing import Any, Literal
 
@@ -505,20 +506,23 @@ LINKS: dict[str, Callable[[int, View], object]] = {
 }
 
 
+@cache
+def errors_of(inputs: Inputs, link: str | None) -> np.ndarray:
+    """Error of each answer of a method that links the views of one camera over its calls; None: it keeps nothing."""
+    gallery, own = Gallery(), dict(zip(CAMERAS, Gallery.directions, strict=True))
+    method = Remembers(inputs, None if link is None else LINKS[link])
+    with TemporaryDirectory() as folder:
+        answers = predict(method, Handover(gallery, inputs, Path(folder)), gallery.keys("test"))  # type: ignore[arg-type]
+    frames = [CAMERAS[0] if answer.frame == "world" else answer.frame for answer in answers]
+    return np.array([abs(a.joints_mm[0, 0, 0] - own[name]) for a, name in zip(answers, frames, strict=True)])
+
+
 @pytest.mark.parametrize("kind", CALIBRATED)
 @pytest.mark.parametrize("link", LINKS)
-def test_state_that_is_kept_between_calls_gains_nothing(tmp_path: Path, link: str, kind: str) -> None:
-    gallery, own = Gallery(), dict(zip(CAMERAS, Gallery.directions, strict=True))
-
-    def errors(inputs: Inputs, linked: bool) -> np.ndarray:
-        method = Remembers(inputs, LINKS[link] if linked else None)
-        answers = predict(method, Handover(gallery, inputs, tmp_path), gallery.keys("test"))  # type: ignore[arg-type]
-        frames = [CAMERAS[0] if answer.frame == "world" else answer.frame for answer in answers]
-        return np.array([abs(a.joints_mm[0, 0, 0] - own[name]) for a, name in zip(answers, frames, strict=True)])
-
+def test_state_that_is_kept_between_calls_gains_nothing(link: str, kind: str) -> None:
     def interval(inputs: Inputs) -> tuple[float, float]:
         """95 %, of what the state adds to the error."""
-        more = errors(inputs, linked=True) - errors(inputs, linked=False)
+        more = errors_of(inputs, link) - errors_of(inputs, None)
         half = 1.96 * more.std(ddof=1) / np.sqrt(len(more))
         return more.mean() - half, more.mean() + half
 

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import scipy.io
 
@@ -27,6 +28,15 @@ def _project(camera: dict[str, Any], joints_m: np.ndarray) -> np.ndarray:
     return np.stack([camera["fx"] * x / z + camera["cx"], camera["fy"] * y / z + camera["cy"]], axis=-1)
 
 
+def _distorted(camera: dict[str, Any], joints_m: np.ndarray) -> np.ndarray:
+    """Pixels (J, 2) with distortion."""
+    R = np.array(camera["R"])
+    K = np.array([[camera["fx"], 0, camera["cx"]], [0, camera["fy"], camera["cy"]], [0, 0, 1]])
+    (k1, k2, k3), p = np.ravel(camera["k"]), np.ravel(camera["p"])
+    lens = np.array([k1, k2, *p, k3])
+    return cv2.projectPoints(1000 * joints_m, cv2.Rodrigues(R)[0], -R @ np.array(camera["T"]), K, lens)[0][:, 0]
+
+
 def _facing_the_middle(c: int, cameras: int) -> tuple[list[list[float]], list[list[float]]]:
     """R and T (mm) of one of several cameras in a ring."""
     angle = 2 * np.pi * c / cameras + 0.3
@@ -35,7 +45,9 @@ def _facing_the_middle(c: int, cameras: int) -> tuple[list[list[float]], list[li
     return R.tolist(), (-5000 * forward[:, None] + [[0], [0], [1000 + 10 * c]]).tolist()
 
 
-def write_shelf(root: Path, frames: int, cameras: int = 2, name: str = "shelf") -> np.ndarray:
+def write_shelf(
+    root: Path, frames: int, cameras: int = 2, name: str = "shelf", all_detected: bool = False
+) -> np.ndarray:
     """A made-up data set in the published form; returns (frames, 2, 14, 3) m, the second actor seen in odd frames."""
     rng = np.random.default_rng(5)
     rigs = [_facing_the_middle(c, cameras) for c in range(cameras)]
@@ -56,18 +68,25 @@ def write_shelf(root: Path, frames: int, cameras: int = 2, name: str = "shelf") 
     (root / f"calibration_{name}.json").write_text(json.dumps(calibration))
     joints = BODY + rng.normal(0, 0.03, (frames, 2, 14, 3)) + rng.uniform((-1, -1, 0), (1, 1, 0), (frames, 2, 1, 3))
     joints[::2, 1] = np.nan
-    actors = np.empty((1, 2), dtype=object)
+    actors, annotated = np.empty((1, 2), dtype=object), np.empty((1, 2), dtype=object)
     for a in range(2):
-        actors[0, a] = np.empty((frames, 1), dtype=object)
+        actors[0, a], annotated[0, a] = np.empty((frames, 1), dtype=object), np.empty((frames, 1), dtype=object)
         for f in range(frames):
-            actors[0, a][f, 0] = np.zeros((1, 0)) if np.isnan(joints[f, a]).any() else joints[f, a]
-    scipy.io.savemat(root / "actorsGT.mat", {"actor3D": actors})
+            is_absent = np.isnan(joints[f, a]).any()
+            actors[0, a][f, 0] = np.zeros((1, 0)) if is_absent else joints[f, a]
+            annotated[0, a][f, 0] = np.empty((1, cameras), dtype=object)
+            for c in range(cameras):
+                points = _distorted(calibration[str(c)], joints[f, a])
+                annotated[0, a][f, 0][0, c] = np.zeros((1, 0)) if is_absent else points
+    scipy.io.savemat(root / "actorsGT.mat", {"actor3D": actors, "actor2D": annotated})
     # Of the present actors and a bystander, some in each view; the face of COCO's joints is the chin.
     scene = np.concatenate([joints, BODY + np.tile([[2.0, 0.5, 0]], (frames, 1, 1, 1))], axis=1)
     people = {
         f"{c}_{f}": [
             {"pred": np.column_stack([_project(calibration[str(c)], of_person), rng.uniform(0.5, 1, 17)])}
-            for of_person in scene[f, ~np.isnan(scene[f]).any(axis=(1, 2))][: (c + f) % 3, COCO_ROWS]
+            for of_person in scene[f, ~np.isnan(scene[f]).any(axis=(1, 2))][
+                : 3 if all_detected else (c + f) % 3, COCO_ROWS
+            ]
         ]
         for c in range(cameras)
         for f in range(frames)

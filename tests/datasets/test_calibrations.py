@@ -113,7 +113,7 @@ def test_a_folder_with_one_calibration_is_read(tmp_path: Path) -> None:
     (tmp_path / "Calib_board.jpg").write_bytes(b"\xff\xd8\xff")
     assert read_calibration(tmp_path).path.name == "Calib.qca.txt"
     write_pose2sim(tmp_path, made_up_rig())
-    with pytest.raises(InputError, match=r"has 2 calibrations: Calib.qca.txt, Calib.toml; name one of the files"):
+    with pytest.raises(InputError, match=r"has 2 calibrations: Calib.qca.txt, Calib.toml; pass one of these files"):
         read_calibration(tmp_path)
     assert read_calibration(tmp_path, format="qualisys").format == "qualisys"
 
@@ -122,7 +122,7 @@ def test_two_readings_of_a_file_are_not_decided_by_guess(tmp_path: Path, monkeyp
     path = write_own(tmp_path, made_up_rig())
     twin = Format("twin", "another tool", "camera to world", "mm", FORMATS[-1].recognises, FORMATS[-1].read)
     monkeypatch.setattr(calibrations, "FORMATS", (*FORMATS, twin))
-    with pytest.raises(InputError, match="can be read as poseboard or twin; say which by --format"):
+    with pytest.raises(InputError, match="can be read as poseboard or twin; choose one with --format"):
         read_calibration(path)
     assert read_calibration(path, format="twin").convention == "camera to world"
 

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_panoptic import write_panoptic
-from made_up_panoptic_people import write_panoptic_people
-from made_up_photographs import TREES, write_tree
-from made_up_rhd import write_rhd
-from made_up_rig import write_rig_tree
-from made_up_shelf import write_shelf
-from made_up_toolbox import write_toolbox
+from made_up_trees import write_made_up
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import catalog, open_dataset
@@ -70,21 +64,7 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param in ("human36m", "human36m-rigs"):  # one layout
         return request.param, request.getfixturevalue("human36m_tree")
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "rhd":
-        write_rhd(folder)
-    elif request.param == "rig":
-        write_rig_tree(folder)
-    elif request.param == "panoptic":
-        write_panoptic(folder)
-    elif request.param == "panoptic-people":
-        write_panoptic_people(folder, frames=(100,))  # of which every twelfth is read
-    elif request.param in TREES:
-        write_tree(folder, request.param)
-    elif request.param == "human36m-toolbox":
-        write_toolbox(folder)
-    else:
-        assert request.param in ("shelf", "campus"), "write a made-up tree for the new adapter"
-        write_shelf(folder, frames=4, name=request.param)
+    write_made_up(request.param, folder)
     return request.param, folder
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +18,8 @@ import torch
 from full_disk import no_room_beyond
 from matplotlib.figure import Figure
 
-from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import LARGEST_BYTES, WholeFiles, check_yaml, read_file, read_npz, write_file
 
 SMALL, LARGE = 1000, 1_000_000
 
@@ -113,3 +117,51 @@ def test_content_is_what_a_plain_file_would_hold(tmp_path: Path) -> None:
     table.to_parquet(plain)
     write_file(tmp_path / "a", table.to_parquet, durable=True)
     assert (tmp_path / "a").read_bytes() == plain.getvalue()
+
+
+def test_only_regular_files_of_a_limited_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    Path("loop").symlink_to("loop")
+    Path("zero").symlink_to("/dev/zero")
+    Path("huge").touch()
+    os.truncate("huge", LARGEST_BYTES + 1)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket")
+    for name, problem in {"fifo": "regular", "loop": "links", "zero": "regular", "huge": "8 GiB", "socket": ""}.items():
+        with pytest.raises(InputError) as caught:
+            read_file(Path(name), "copy it")
+        assert str(caught.value).startswith(f"{name}: file cannot be read (")
+        assert problem in str(caught.value)
+    Path("link").symlink_to("plain")
+    Path("plain").write_bytes(b"text")
+    assert read_file(Path("link"), "copy it") == b"text"
+
+
+def test_yaml_that_is_deep_or_grows_by_aliases_is_refused() -> None:
+    growing = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    growing += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 9)]
+    for text in ("\n".join(growing), "[" * 200_000, "- " * 200_000, '{"a":' * 200_000):
+        with pytest.raises(ValueError, match=r"deeper|aliases"):
+            check_yaml(text)
+    check_yaml("a: &a [1, 2]\nb: [*a, *a]\n" + "c: " + "[" * 90 + "]" * 90)
+
+
+def test_arrays_that_claim_another_size_are_refused_before_they_are_inflated(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros((5, 2)), b=np.array("text"))
+    assert {name: values.shape for name, values in read_npz(path).items()} == {"a": (5, 2), "b": ()}
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<f8", "fortran_order": False, "shape": (50_000_000_000_000,)}
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", buffer.getvalue() + bytes(80))
+    with pytest.raises(ValueError, match=r"a.npy claims an array of \(50000000000000,\)"):
+        read_npz(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="not a zip file"):
+        read_npz(path)
+    np.savez(path, a=np.array([None]))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_npz(path)

@@ -233,7 +233,7 @@ def test_openpose_folders_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "cam2_json" / "a_0.json").write_text('{"people": []}')
     assert len(read_keypoints(tmp_path).cameras["cam2"]) == 0
     (tmp_path / "cam2_json" / "b_00.json").write_text('{"people": []}')
-    with pytest.raises(InputError, match="is frame 0, as a_0"):
+    with pytest.raises(InputError, match="has frame number 0, like a_0"):
         read_keypoints(tmp_path)
     (tmp_path / "cam2_json" / "b_00.json").rename(tmp_path / "cam2_json" / "readme.json")
     with pytest.raises(InputError, match="does not end in a frame number"):
@@ -241,7 +241,7 @@ def test_openpose_folders_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "cam2_json" / "readme.json").unlink()
     (tmp_path / "cam1").mkdir()
     (tmp_path / "cam1" / "a_0.json").write_text('{"people": []}')
-    with pytest.raises(InputError, match="two folders are camera cam1"):
+    with pytest.raises(InputError, match="have one camera name"):
         read_keypoints(tmp_path)
 
 
@@ -296,7 +296,7 @@ def test_pickles_in_hdf5_run_nothing(tmp_path: Path) -> None:
 HDF5_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "kind of another length": (
         lambda path: made_up.write_pandas_table(path, np.ones((2, 3)), pickle.dumps([("s", "nose", "x")], 0)),
-        "no column names; export CSV",
+        "no column names; export the file again",
     ),
     "kind is not a list": (
         lambda path: made_up.write_pandas_table(path, np.ones((2, 1)), pickle.dumps([["s", "nose", "x"]], 0)),
@@ -402,7 +402,7 @@ def test_paths_without_detections(tmp_path: Path) -> None:
 def test_folders_with_several_formats(tmp_path: Path) -> None:
     (tmp_path / "cam1.json").write_text(json.dumps([{"image_id": 1, "keypoints": [10.0, 20.0, 0.5] * 17}]))
     (tmp_path / "cam1.csv").write_text(DLC + "0,10,20,0.5\n")
-    with pytest.raises(InputError, match="several formats: coco, deeplabcut; name one by --format"):
+    with pytest.raises(InputError, match="several formats: coco, deeplabcut; choose one with --format"):
         read_keypoints(tmp_path)
     assert read_keypoints(tmp_path, "deeplabcut").joints == ("nose",)
 

@@ -208,7 +208,12 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     "R inverted": (camera("west", R=lambda c: c.R.T), "camera west", True),
     "R of another camera": (camera(R=lambda c: cameras()[2].R), "camera east", True),
     "two swapped": (exchanged("camera"), "cameras north and east: look swapped", True),
+    "lens of 1000": (camera(dist=lambda c: np.array([1000.0, 0, 0, 0, 0])), "camera east: K: lens distortion", True),
+    "one 50 m away": (camera(t=lambda c: c.t + 50_000), "camera east: t: is 8.* mm from the nearest", True),
     # truth
+    "a joint 1.5 m away": (joints(lambda p: put(p, (3, 15, 0), p[3, 15, 0] + 1500)), "1 of 24 .*1050 mm", False),
+    "one in metres": (joints(lambda p: put(p, 3, p[3] / 1000)), "S1/Walking/000003: joints: 1 of 24 .*within", True),
+    "one rolled": (in_one_frame(joints(lambda p: np.roll(p, 1, axis=1))), "1 of 24 people have bones of other", False),
     "NaN everywhere": (joints(lambda p: np.full_like(p, np.nan)), "joints: all are NaN", True),
     "infinite": (joints(lambda p: put(p, (3, 4), np.inf)), "S1/Walking/000003: joints: 1 of 24 people .*infin", True),
     "beyond 1 km": (joints(lambda p: put(p, (3, 4, 0), 2e6)), "1 km", True),
@@ -243,7 +248,17 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     "boxes alike": (boxes(lambda b: np.array([[300.0, 200, 700, 700]])), "view east: boxes: all 24 are alike", True),
     "x and y of boxes": (boxes(lambda b: b[:, [1, 0, 3, 2]]), "east", True),
     "boxes of another view": (copied("boxes_px", "west"), "east", True),
+    "a box beside": (in_one_frame(boxes(lambda b: moved(b, 0.6 * (b[0, 2] - b[0, 0]), 0))), "boxes: 1 of 24", False),
+    "box of one frame": (in_one_frame(boxes(lambda b: moved(b, 400, 0))), "view east: 1 boxes or", False),
     # detections
+    "detections rolled": (detections(lambda d: np.roll(d, 1, axis=1), None), "detections: look rolled by 1", False),
+    "one in a point": (in_one_frame(detections(lambda d: d * 0 + 300)), "view east: detections: 1 of .*point", False),
+    "one elsewhere": (in_one_frame(detections(lambda d: moved(d, 300, 0), None)), "joints: 1 of 24 true people", False),
+    "one rolled detection": (in_one_frame(detections(lambda d: np.roll(d, 1, axis=1))), "1 of 24 .*look rolled", False),
+    "one with x and y": (in_one_frame(detections(lambda d: d[..., ::-1])), "view east: .*1 people .*exchanged", False),
+    "a joint at 0 0": (in_one_frame(detections(lambda d: put(d.copy(), (0, 3), 0))), "1 of 24 .*exactly 0 0", False),
+    "a far joint": (in_one_frame(detections(lambda d: put(d.copy(), (0, 9, 1), 1600))), "1 of 96 .*neighbours", False),
+    "a view of nobody": (in_one_frame(detections(lambda d: d[:0])), "east: detections: none in 1 of 24", False),
     "detections NaN": (detections(lambda d: d * np.nan, None), "detections: all are NaN", True),
     "detections of one view NaN": (detections(lambda d: d * np.nan), "view east: detections: all are NaN", False),
     "outside": (detections(lambda d: moved(d, 1500, 0)), "view east: detections: .*in the image", True),
@@ -266,6 +281,7 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     # photographs
     "2D x and y": (annotated(lambda d: d[..., ::-1]), "view north: 2D annotations", False),
     "2D normalised": (annotated(lambda d: d / SIZE), "view north: 2D annotations: .*", False),
+    "a 2D joint far away": (annotated(lambda d: put(d.copy(), (0, 3, 0), 1e18)), "24 of 24 people .*side away", False),
     "2D negative": (annotated(lambda d: -d), "view north: 2D annotations: .*in the image", False),
 }  # fmt: skip
 
@@ -304,6 +320,10 @@ def test_images_are_read_and_measured(tmp_path: Path) -> None:
     photograph.save(path, exif=exif)
     (found,) = image_findings(path)
     assert found.startswith("warning: S1/000000: view north: image: has EXIF orientation 6")
+    PIL.Image.effect_noise(SIZE, 60).save(path)
+    path.write_bytes(path.read_bytes()[:50_000] + bytes(range(255)) + path.read_bytes()[50_000:])
+    (found,) = image_findings(path)
+    assert re.search("^warning: .*img.jpg: has damaged pixels .*extraneous bytes", found), found
     path.write_bytes(path.read_bytes()[:100])
     (found,) = image_findings(path)
     assert found.startswith(f"error: S1/000000: view north: image: {path}: ")

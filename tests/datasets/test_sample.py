@@ -31,6 +31,29 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> 
         read_image(path)
 
 
+def test_a_truncated_photograph_and_one_of_billions_of_pixels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "img_000001.jpg"
+    cv2.imwrite(str(path), picture())
+    whole = path.read_bytes()
+    read_image(path)
+    path.write_bytes(whole + b"a trailer")
+    read_image(path)
+    for size in (len(whole) // 2, len(whole) - 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"img_000001\.jpg: file is not a readable image"):
+            read_image(path)
+    place = whole.find(b"\xff\xc0") + 5
+    path.write_bytes(whole[:place] + b"\xf0\xf0\xf0\xf0" + whole[place + 4 :])
+    with pytest.raises(InputError, match=r"img_000001\.jpg: image is too large"):
+        read_image(path)
+
+
+def test_a_box_larger_than_any_image_is_refused() -> None:
+    view = View("a", CAMERA, picture(), np.array([[0.0, 0, 1e5, 1e5]]))
+    with pytest.raises(InputError, match="view a: boxes: box 0 is 100000 x 100000 px"):
+        view.crop(64)
+
+
 def test_a_crop_beyond_the_image_is_black() -> None:
     image = picture()
     crop = crop_image(image, (-10, -10, 30, 30), (40, 40))

@@ -227,6 +227,7 @@ def test_damaged_annotations_are_named(tmp_path: Path) -> None:
         ({"0_0": [{"x": 1}]}, "0_0: "),
         ({"0_0": [{"pred": np.zeros((14, 3))}]}, "0_0: "),
         ({"0_0": 3}, "0_0: "),
+        ({"0_0": [{"pred": [10**5000] * 51}]}, "64 bits"),
         ({"0_0": [print]}, "builtins.print"),
     ],
 )

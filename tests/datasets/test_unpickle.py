@@ -26,7 +26,7 @@ CONTENT = {
     "scalar": np.float64(3.5),
     "flag": np.bool_(True),
     "dtype": np.dtype("f4"),
-    "plain": [1, 2.5, "text", b"\xff\x00", b"", True, None, (1, (2,)), {"a": {1, 2}}, 10**30],
+    "plain": [1, 2.5, "text", b"\xff\x00", b"", True, None, (1, (2,)), {"a": {1, 2}}, 10**18],
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +77,19 @@ def test_every_bit_of_a_tensor_is_under_the_checksum(tmp_path: Path) -> None:
             Checkpoint.read(path)
 
 
+def test_values_changed_by_a_program_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "toy.pt"
+    SMALL.save(path)
+    values = torch.load(path, weights_only=True)
+    values["state"]["weight"].add_(1)
+    torch.save(values, path)
+    with pytest.raises(InputError, match="changed after it was written"):
+        Checkpoint.read(path)
+    del values["poseboard_sha256"]
+    torch.save(values, path)  # as earlier versions wrote it
+    Checkpoint.read(path)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -137,6 +151,24 @@ def test_a_damaged_state_counts_as_none_and_is_told(
     (told,) = caplog.messages
     assert told.startswith(f"{path}: ")
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("field", [{"step": "7"}, {"step": -1}, {"curve": {"total": [1.0]}}, {"seconds": float("nan")}])
+def test_a_state_of_other_types_counts_as_none(
+    tmp_path: Path, field: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "seed0.state.pt"
+    write_tensors(path, {"format": loop._FORMAT, **loop._State("mine").__dict__, **field})
+    assert loop._State.load(path, "mine", tell=True) is None
+    assert "starts anew" in caplog.text
+
+
+def test_a_state_that_does_not_fit_the_training_is_refused(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(net.parameters())
+    state = loop._State("mine", model=net.state_dict(), optimizer={"state": 3, "param_groups": []})
+    with pytest.raises(InputError, match=r"state is damaged .*; delete it"):
+        state.resume(tmp_path / "seed0.state.pt", net, optimizer, SimpleNamespace(scheduler=None))
 
 
 def test_a_checkpoint_says_what_it_was_trained_on_only_where_that_is_stated(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from launching import launch
 
+from poseboard.datasets.errors import InputError
 from poseboard.methods import loop
 
 PROGRAM = Path(__file__).with_name("train_toy.py")
@@ -108,3 +109,16 @@ def test_processes_of_a_launcher_are_found(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert loop._launched_processes() == processes
+
+
+@pytest.mark.parametrize(("name", "value"), [("LOCAL_WORLD_SIZE", "x"), ("SLURM_NNODES", "0"), ("SLURM_NTASKS", "1e9")])
+def test_a_launcher_without_a_number_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for variable, of_slurm in {
+        "SLURM_NTASKS": "8",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NAME": "train",
+        name: value,
+    }.items():
+        monkeypatch.setenv(variable, of_slurm)
+    with pytest.raises(InputError, match=f"{name}: '{value}' is not a number of processes"):
+        loop._launched_processes()

@@ -13,9 +13,9 @@ import yaml
 from made_up import SIDE, dotted_moment
 
 from poseboard.benchmarks.harness import build_method, options_of_pass
-from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import parse_yaml
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.backbone.method import Backbone

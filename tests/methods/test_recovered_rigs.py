@@ -1,4 +1,4 @@
-"""Rigs from 2D points alone: rotations, relative poses, bundle adjustment."""
+"""Rigs from 2D points alone: relative poses, bundle adjustment."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,7 @@ from hypothesis import strategies as st
 
 from poseboard.methods.geometry.bundle import adjust, first_frame, information, triangulate
 from poseboard.methods.geometry.relative_pose import estimate
-from poseboard.methods.geometry.rotations import (
-    angle_deg,
-    matrix_of_quaternion,
-    quaternion_of_matrix,
-    quaternion_products,
-    rodrigues_of_matrix,
-    rotation_exp,
-    rotation_log,
-    spread_rotations,
-)
-
-vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(lambda v: torch.tensor(v, dtype=torch.float64))
+from poseboard.methods.geometry.rotations import angle_deg, rotation_exp
 
 
 def made_up_rigs(count=4, views=4, points=34, noise_px=0.0, seed=0):
@@ -40,34 +29,6 @@ def made_up_rigs(count=4, views=4, points=34, noise_px=0.0, seed=0):
     R, t, rays = (torch.from_numpy(a) for a in (R, t, rays))
     R, t = first_frame(R, t)
     return R, t, rays, torch.ones(rays.shape[:3], dtype=torch.float64), torch.full(rays.shape[:3], focal).double()
-
-
-@given(vectors)
-def test_rotation_vectors_and_matrices(w):
-    R = rotation_exp(w)
-    torch.testing.assert_close(R @ R.mT, torch.eye(3, dtype=torch.float64), atol=1e-12, rtol=0)
-    torch.testing.assert_close(rotation_exp(rotation_log(R)), R, atol=1e-9, rtol=0)
-
-
-@given(vectors)
-def test_quaternions_and_matrices(w):
-    R = rotation_exp(w)
-    q = quaternion_of_matrix(R)
-    torch.testing.assert_close(matrix_of_quaternion(q), R, atol=1e-12, rtol=0)
-    torch.testing.assert_close(matrix_of_quaternion(-q), R, atol=1e-12, rtol=0)
-    assert q[q.abs().argmax()] > 0
-    torch.testing.assert_close(quaternion_products(R), 4 * q[:, None] * q, atol=1e-9, rtol=0)
-    torch.testing.assert_close(rodrigues_of_matrix(R) * q[0], 2 * q[1:], atol=1e-6, rtol=1e-6)
-
-
-def test_spread_rotations_leave_no_hole():
-    R = spread_rotations(200)
-    torch.testing.assert_close(R @ R.mT, torch.eye(3, dtype=torch.float64).expand(200, 3, 3), atol=1e-12, rtol=0)
-    rng = np.random.default_rng(0)
-    q = torch.from_numpy(rng.standard_normal((500, 4)))
-    anywhere = matrix_of_quaternion(q / q.norm(dim=-1, keepdim=True))
-    nearest = angle_deg(R[None] @ anywhere[:, None].mT).amin(1)
-    assert nearest.max() < 45
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])

@@ -246,6 +246,7 @@ def test_a_file_of_roots_is_read_as_it_was_written(tmp_path):
         ('[{"image_id": 1, "bbox": [0, 0, 1], "root_cam": [0, 0, 1]}]', "entry 0: bbox"),
         ('[{"image_id": "a", "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1]}]', "entry 0: image_id"),
         ('[{"image_id": 1, "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1], "bbox_processed": false}]', "raw"),
+        ('[{"image_id": 1, "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1%s]}]' % ("0" * 400), "entry 0: root_cam"),
         ("[3]", "entry 0"),
     ],
 )

@@ -1,3 +1,4 @@
+import hashlib
 import importlib
 import os
 import pickle
@@ -107,6 +108,16 @@ def test_backbone_ignores_what_does_not_fit(net, tmp_path, caplog):
     assert "left fresh: bn1.weight" in caplog.text
     again = import_weights("backbone", saved(tmp_path, state))
     assert all(torch.equal(value, again.state[key]) for key, value in checkpoint.state.items())
+
+
+def test_a_hash_in_the_name_must_be_that_of_the_file(net, tmp_path):
+    path = saved(tmp_path, whole(net, "", without=("alg_confidences",)))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name in (f"resnet18-{sha256[:8]}.pth", "resnet18-20240115.pth"):  # the second is a date
+        import_weights("backbone", path.rename(tmp_path / name))
+        path = tmp_path / name
+    with pytest.raises(InputError, match=rf"starts with {sha256[:8]}, not with 19c8e357"):
+        import_weights("backbone", path.rename(tmp_path / "resnet18-19c8e357.pth"))
 
 
 class Hostile:

@@ -1,5 +1,7 @@
 """Properties that the metric functions must have, whatever the poses."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -200,18 +202,146 @@ def test_pck_curve_rises_to_one_and_agrees_with_the_share(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pred", "truth", "kwargs"),
+    ("pred", "truth", "kwargs", "problem"),
     [
-        (np.zeros((3, J, 2)), np.zeros((3, J, 3)), {}),
-        (np.zeros((3, J, 3), dtype=int), np.zeros((3, J, 3)), {}),
-        (np.zeros((3, 16, 3)), np.zeros((3, J, 3)), {}),
-        (np.zeros((2, J, 3)), np.zeros((3, J, 3)), {}),
-        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"root": J}),
-        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"rows": np.array([0, 1, 3])}),
-        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"rows": np.array([0, 1])}),
-        (np.full((3, J, 3), np.inf), np.zeros((3, J, 3)), {}),
+        (np.zeros((3, J, 2)), np.zeros((3, J, 3)), {}, r"pred needs (N, J, 3) floats, got (3, 17, 2) float64"),
+        (np.zeros((3, J)), np.zeros((3, J, 3)), {}, r"pred needs (N, J, 3) floats, got (3, 17) float64"),
+        (np.zeros((3, J, 3)), np.zeros((3, J, 3), int), {}, r"truth needs (N, J, 3) floats, got (3, 17, 3) int64"),
+        (np.zeros((3, 16, 3)), np.zeros((3, J, 3)), {}, "pred has 16 joints, truth 17"),
+        (np.zeros((2, J, 3)), np.zeros((3, J, 3)), {}, "2 predictions for 3 truth poses"),
+        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"root": J}, "root 17 is none of 17 joints"),
+        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"root": -1}, "root -1 is none of 17 joints"),
+        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"rows": np.array([0, 1, 3])}, "rows need (3,) indices below 3"),
+        (np.zeros((3, J, 3)), np.zeros((3, J, 3)), {"rows": np.array([0, 1])}, "indices below 3, got (2,)"),
+        (np.full((3, J, 3), np.inf), np.zeros((3, J, 3)), {}, "a coordinate is infinite"),
     ],
 )
-def test_wrong_arrays_are_refused(pred: NDArray, truth: NDArray, kwargs: dict) -> None:
-    with pytest.raises(ValueError, match=r"pred|predictions|root|rows|infinite"):
+def test_wrong_arrays_are_refused(pred: NDArray, truth: NDArray, kwargs: dict, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^({re.escape(problem)}|rows need .*{re.escape(problem)}$)"):
         metrics.joint_errors(pred, truth, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("pred", "truth", "result"),
+    [(2, 2, np.float32), (4, 4, np.float32), (4, 8, np.float64), (8, 4, np.float64)],
+)
+def test_arithmetic_is_double_whatever_the_types(pred: int, truth: int, result: type) -> None:
+    rng = np.random.default_rng(2)
+    p, t = (rng.normal(0, 300, (4, J, 3)).astype(f"f{size}") for size in (pred, truth))
+    expected = np.linalg.norm(p.astype(np.float64) - t, axis=2)
+    errors = metrics.joint_errors(p, t)
+    assert errors.dtype == result
+    np.testing.assert_allclose(errors, expected, rtol=2 * np.finfo(result).eps)
+    np.testing.assert_array_equal(metrics.pose_errors(errors), errors.astype(np.float64).mean(axis=1))
+    errors[:, 3] = np.nan
+    np.testing.assert_allclose(metrics.pose_errors(errors), np.nanmean(errors, axis=1, dtype=np.float64), rtol=1e-14)
+    huge = metrics.joint_errors(np.full((1, 1, 3), 1e200), np.zeros((1, 1, 3), np.float32))
+    assert huge.item() == np.finfo(np.float32).max
+
+
+def scaled_loop(pred: NDArray, truth: NDArray, root: list[int]) -> NDArray:
+    """The definition, spelled out for one pose: the factor is that of a least-squares fit over evaluated joints."""
+    p, t = pred - pred[root].mean(axis=0), truth - truth[root].mean(axis=0)
+    used = ~np.isnan(t).any(axis=1)
+    factor = np.linalg.lstsq(p[used].reshape(-1, 1), t[used].ravel(), rcond=None)[0][0]
+    return np.linalg.norm(max(factor, 0.0) * p - t, axis=1)
+
+
+@pytest.mark.parametrize("root", [[6], [2, 5]])
+def test_errors_after_scaling_are_their_definition(root: list[int]) -> None:
+    rng = np.random.default_rng(4)
+    truth = poses(rng, 7)
+    pred = 0.3 * truth + rng.normal(0, 20, truth.shape)
+    pred[1] *= -1  # the best factor is negative: 0 is used
+    pred[1] += 1e4
+    truth[2, 3] = np.nan  # not annotated
+    truth[3, 4], pred[3, 4] = np.nan, np.nan  # neither
+    expected = np.array([scaled_loop(p, t, root) for p, t in zip(pred, truth, strict=True)])
+    pred[4, 8] = np.nan  # not predicted: a factor of the other joints would favour the pose
+    pred[5, root[-1]] = np.nan
+    truth[6, root[-1]] = np.nan
+    expected[4:6], expected[6] = np.inf, np.nan
+    pred *= np.array([1, 1e160, 1e-170, 1, 1, 1, 1])[:, None, None]  # any unit, another for each pose
+    rows = np.arange(7)[::-1].copy()
+    for errors in (
+        metrics.scaled_joint_errors(pred, truth, root),
+        metrics.scaled_joint_errors(pred[::-1], truth, root, rows),
+    ):
+        np.testing.assert_allclose(errors, expected, rtol=1e-9)
+    rod = np.array([[[0.0, 0, 0], [1, 0, 0]]])
+    np.testing.assert_allclose(metrics.scaled_joint_errors(rod, 300 * rod, [0]), 0, atol=1e-9)
+    assert not metrics.scaled_joint_errors(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), [0]).any()
+    with pytest.raises(ValueError, match="root 17"):
+        metrics.scaled_joint_errors(pred, truth, [17])
+
+
+def test_errors_in_units_of_the_size_are_clipped_and_absent_ones_stay() -> None:
+    truth = np.zeros((3, 2, 3))
+    pred = np.array([[[0.5, 0, 0], [2, 0, 0]], [[np.nan, 0, 0], [1, 0, 0]]])
+    errors = metrics.sized_joint_errors(pred, truth, np.array([100.0, 10.0, np.nan]), 80.0, rows=np.array([0, 1, 0]))
+    np.testing.assert_array_equal(errors, [[50, 80], [np.inf, 10], [np.nan, np.nan]])
+
+
+def test_procrustes_fits_on_the_used_joints_and_moves_the_others() -> None:
+    rng = np.random.default_rng(6)
+    truth = poses(rng, 3)
+    turn = Rotation.random(random_state=3).as_matrix()
+    pred = (truth - 500) @ turn * [[[1.0]], [[1e-200]], [[1e150]]]  # poses of very different size
+    np.testing.assert_allclose(metrics.procrustes(pred, truth), truth, rtol=1e-9)
+    use = np.ones((3, J), bool)
+    use[:, 4] = False
+    spoilt = pred.copy()
+    spoilt[:, 4] *= 1.5
+    moved = metrics.procrustes(spoilt, truth, use)
+    np.testing.assert_allclose(moved[:, use[0]], truth[:, use[0]], rtol=1e-9)
+    assert (np.linalg.norm(moved[:, 4] - truth[:, 4], axis=1) > 50).all()
+    # One joint has no rotation and no scale, so all joints are shifted; a rod of 1 mm has a scale.
+    only = np.zeros((3, J), bool)
+    only[:, 2] = True
+    np.testing.assert_allclose(
+        metrics.procrustes(pred[:1], truth[:1], only[:1]), pred[:1] - pred[:1, 2:3] + truth[:1, 2:3]
+    )
+    rod = np.array([[[0.0, 0, 0], [1, 0, 0]]])
+    np.testing.assert_allclose(metrics.procrustes(rod, 300 * rod), 300 * rod, atol=1e-9)
+    assert metrics.procrustes(np.empty((2, 0, 3)), np.empty((2, 0, 3))).shape == (2, 0, 3)
+
+
+def test_aligned_errors_of_rows_and_of_joints_that_are_in_neither() -> None:
+    rng = np.random.default_rng(7)
+    truth = poses(rng, 3)
+    pred = 2 * truth[::-1] + 9
+    pred[2, 5], truth[0, 5] = np.nan, np.nan
+    errors = metrics.aligned_joint_errors(pred, truth, np.array([2, 1, -1]))
+    np.testing.assert_allclose(errors[:2], np.where(np.isnan(truth[:2, :, 0]), np.nan, 0), atol=1e-6)
+    assert np.isposinf(errors[2]).all()
+
+
+def test_poses_of_a_sequence_share_one_similarity() -> None:
+    rng = np.random.default_rng(8)
+    truth, codes = poses(rng, 6), np.array([3, 0, 3, 3, 0, 9])
+    pred = truth + rng.normal(0, 30, truth.shape)
+    use = rng.random((6, J)) > 0.2
+    for code in (0, 3, 9):
+        turn = Rotation.random(random_state=code).as_matrix()
+        pred[codes == code] = (0.5 + code) * pred[codes == code] @ turn + code
+    pred[0, 1], truth[2, 3] = np.nan, np.nan
+    for used in (None, use):
+        fitted = np.isfinite(pred).all(axis=2) & np.isfinite(truth).all(axis=2) & (True if used is None else use)
+        moved = metrics.procrustes_together(pred, truth, codes, used)
+        for code in (0, 3, 9):
+            rows = codes == code
+            p, t = pred[rows][fitted[rows]], truth[rows][fitted[rows]]
+            turn, _ = Rotation.align_vectors(t - t.mean(axis=0), p - p.mean(axis=0))
+            turned = turn.apply(p - p.mean(axis=0))
+            scale = (turned * (t - t.mean(axis=0))).sum() / (turned**2).sum()
+            expected = scale * turn.apply((pred[rows] - p.mean(axis=0)).reshape(-1, 3)) + t.mean(axis=0)
+            np.testing.assert_allclose(moved[rows].reshape(-1, 3), expected, atol=1e-6)
+
+
+def test_shares_of_a_single_joint_and_of_nothing() -> None:
+    errors = np.array([[20.0, np.nan], [np.nan, np.nan], [60.0, 120.0]])
+    np.testing.assert_array_equal(metrics.pose_pck(errors, 50), [1, np.nan, 0])
+    np.testing.assert_array_equal(metrics.pose_auc(errors, [100, 50]), [1, np.nan, 0.25])
+    np.testing.assert_array_equal(metrics.pck_curve(errors, [50, 100]), [0.5, 0.75])
+    np.testing.assert_array_equal(metrics.pck_curve(errors[1:2], [50, 100]), [np.nan, np.nan])
+    assert metrics.pose_auc(np.array([[50.0]]), [50, 100]).item() == 1

@@ -115,7 +115,7 @@ def test_what_makes_no_sense_is_refused():
         PckPeople(relative=True, joints=("root",))
     pred = told(truth, joints, frame="world", roots_only=False)
     several = replace(pred, info=pred.info.model_copy(update={"condition": Condition(cameras=("camera", "other"))}))
-    with pytest.raises(InputError, match="2 cameras were seen"):
+    with pytest.raises(InputError, match="2 cameras are in the input"):
         PckPeople().errors(several, truth)
     with pytest.raises(InputError, match="no head, pelvis, foot"):
         PckPeople().errors(told(truth, joints), truth)

@@ -400,7 +400,7 @@ def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, ma
     assert score(make_table("pa_mpjpe"), answered(in_camera), truth, resamples=50).scores[0].value < 1e-3
     unknown = truth.keys.copy()
     unknown[[4, 9]] = ["S9/None-1/000001", "S9/None-1/000002"]
-    with pytest.raises(InputError, match=r"key: 2 rows have a key .* first 'S9/None-1/000001'"):
+    with pytest.raises(InputError, match=r"key: 2 rows have keys .* for example 'S9/None-1/000001'"):
         score(table, answered(make_predictions(truth, keys=unknown)), truth)
     twice = truth.keys.copy()
     twice[1] = twice[0]

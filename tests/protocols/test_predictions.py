@@ -296,7 +296,7 @@ def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     truth = make_truth()
     table = replace(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:]), source="their.parquet")
     assert positions(table, truth.split_keys).tolist() == list(range(4, 34))
-    with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
+    with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* for example 'S9/Walking-1/000004'"):
         positions(table, truth.keys[7:])
 
 
@@ -314,3 +314,29 @@ def test_text_that_is_none_is_refused(file: Path, name: str) -> None:
     rewrite(file, with_column(name, pa.StringArray.from_buffers(rows, offsets, data)))
     with pytest.raises(InputError, match=r"readable Parquet .*write or copy it again"):
         read(file)
+
+
+def test_rows_that_differ_from_their_hash_are_refused(file: Path) -> None:
+    table = read(file)
+    info = table.info.model_copy(update={"answers_sha256": table.answers_sha256()})
+    write(file, replace(table, info=info))
+    assert read(file).info == info
+    rewrite(file, with_column("score", pa.array(table.score + 1)))
+    with pytest.raises(InputError, match="rows were changed after they were predicted"):
+        read(file)
+    write(file, replace(table, info=info, joints_mm=table.joints_mm + 1))
+    assert read(file).info.answers_sha256 is None, "rows changed by a program are other rows"
+
+
+def test_indefinite_covariances_are_refused(make_truth, make_predictions, tmp_path: Path) -> None:
+    table = make_predictions(make_truth())
+    half = np.random.default_rng(0).normal(size=(len(table), 2, 6, 6)).astype(np.float32)
+    covariance = half @ np.swapaxes(half, 2, 3)
+    covariance[0, 0], covariance[1, 0] = 0, np.nan
+    info = table.info.model_copy(update={"columns": {"camera_covariance": (2, 6, 6)}})
+    write(tmp_path / "whole.parquet", replace(table, info=info, columns={"camera_covariance": covariance}))
+    for change in (np.negative, np.triu, lambda c: c * np.where(np.eye(6), 1, 10)):
+        changed = covariance.copy()
+        changed[2, 1] = change(changed[2, 1])
+        with pytest.raises(InputError, match="camera_covariance: 1 rows have a matrix that is not symmetric"):
+            write(tmp_path / "bad.parquet", replace(table, info=info, columns={"camera_covariance": changed}))

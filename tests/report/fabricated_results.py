@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -26,7 +28,6 @@ from poseboard.protocols.records import (
     ScoreFile,
     SeedValue,
     Signature,
-    SpeedFile,
     TableComparison,
     TrainingFile,
     TrainingRun,
@@ -129,7 +130,7 @@ def share_within(method: str, level: float, rng: np.random.Generator) -> Score:
 
 
 def write_method(root: Path, dataset: str, method: str, level: float, stem: str | None = None) -> None:
-    """Scores, training and examples of one method."""
+    """Scores of one method."""
     rng = np.random.default_rng(sum(map(ord, method)))
     scores = [score(method, level, "T1", rng), score(method, level * 1.06, "T2", rng)]
     sweep = [score(method, level * f, "human36m-cameras", rng, n)
@@ -141,7 +142,6 @@ def write_method(root: Path, dataset: str, method: str, level: float, stem: str 
         method=method, dataset=dataset, synthetic=True, profile="default", scores=scores, provenance=provenance(method)
     )
     file.write(root / "default" / "scores" / (stem or method) / f"{dataset}.json")
-    write_examples(root / "default" / "examples" / (stem or method) / f"{dataset}.npz", level, rng)
 
 
 def write_seeds(root: Path, dataset: str) -> None:
@@ -190,26 +190,49 @@ def write_training(root: Path, dataset: str, method: str, after: str | None, lea
     ).write(root / "default" / "training" / method / f"{dataset}.json")  # fmt: skip
 
 
-def write_examples(path: Path, level: float, rng: np.random.Generator, n: int = 5, side: int = 96) -> None:
-    views = len(CAMERAS)
+def write_examples(path: Path, levels: Mapping[str, float], n: int = 5, side: int = 96, **changes: Any) -> None:
+    """Two sequences of a data set, all frames with images; the rows get worse from frame to frame."""
+    rng = np.random.default_rng(0)
+    rows, views, joints = len(levels), len(CAMERAS), len(STICK)
     images = np.full((n, views, side, side, 3), 120, dtype=np.uint8)
     images[:, :, side * 3 // 4 :] = 90
     images[..., 40:64, 30:60, :] = (150, 80, 70)
-    images += rng.integers(0, 24, images.shape, dtype=np.uint8)
-    truth = STICK + rng.normal(0, 2, (n, views, len(STICK), 2))
-    predicted = truth + rng.normal(0, 1, truth.shape) * np.linspace(0.5, 5, n)[:, None, None, None]
-    predicted[-1, 0] = np.nan
+    jpegs = [io.BytesIO() for _ in range(n * views)]
+    for jpeg, image in zip(jpegs, images.reshape(-1, side, side, 3), strict=True):
+        imsave(jpeg, image, format="jpeg")
+    growing = np.linspace(0.5, 5, n)[:, None, None]
+    truth_px = STICK + rng.normal(0, 2, (n, views, joints, 2))
+    predicted_px = truth_px + rng.normal(0, 1, (rows, *truth_px.shape)) * growing[:, None]
+    predicted_px[:, -1, 0] = np.nan
+    stick_mm = np.stack([10 * (STICK[:, 0] - 50), 20 * (90 - STICK[:, 1]), np.zeros(joints)], axis=1)
+    predicted_mm = stick_mm + 10 * growing * rng.normal(0, 1, (rows, n, joints, 3))
+    predicted_mm[:, -1, 0] = np.nan
+    corners = np.array([[0, 0, 0], [500, 300, 1000], [-500, 300, 1000], [-500, -300, 1000], [500, -300, 1000]])
+    frusta_mm = np.array([[3000 * v - 4500, 1500, -4000] for v in range(views)])[:, None] + corners
+    arrays: dict[str, Any] = {
+        "rows": np.array(list(levels)),
+        "joints": np.array([f"right_{k}" if k % 2 else f"left_{k}" for k in range(joints)]),
+        "edges": EDGES,
+        "views": np.array(CAMERAS),
+        "keys": np.array([f"S9/{ACTIONS[k // 3]}-1/{k * 64:06d}" for k in range(n)]),
+        "actions": np.array([ACTIONS[k // 3] for k in range(n)]),
+        "sequences": np.array([f"S9/{ACTIONS[k // 3]}-1" for k in range(n)]),
+        "error_mm": np.linspace(0.4, 2.4, n) * np.array(list(levels.values()))[:, None],
+        "picks": np.array([[0, (n - 1) // 2, n - 1]] * rows),
+        "n_frames": np.array([n]),
+        "anchor_mm": np.zeros((n, 3)),
+        "truth_mm": np.broadcast_to(stick_mm, (n, joints, 3)),
+        "predicted_mm": predicted_mm - stick_mm,
+        "frusta_mm": np.broadcast_to(frusta_mm, (n, views, 5, 3)).astype(float),
+        "pictured": np.arange(n),
+        "picture_views": np.arange(views),
+        "truth_px": truth_px,
+        "predicted_px": predicted_px - truth_px,
+        "jpegs": np.frombuffer(b"".join(jpeg.getvalue() for jpeg in jpegs), dtype=np.uint8),
+        "jpeg_ends": np.cumsum([len(jpeg.getvalue()) for jpeg in jpegs]).reshape(n, views),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        images=images,
-        predicted_px=predicted,
-        truth_px=truth,
-        edges=EDGES,
-        keys=np.array([f"S9/{ACTIONS[k]}-1/{k * 64:06d}" for k in range(n)]),
-        error_mm=np.linspace(0.4, 2.4, n) * level,
-        views=np.array(CAMERAS),
-    )
+    np.savez_compressed(path, **(arrays | changes))
 
 
 def write_pictures(folder: Path, name: str = "0.png") -> None:
@@ -252,6 +275,7 @@ def write_everything(root: Path) -> None:
     dataset = "human36m"
     for method, level in LEVELS.items():
         write_method(root, dataset, method, level)
+    write_examples(root / "default" / "comparisons" / f"{dataset}.npz", LEVELS)
     write_pictures(root / "default" / "predictions" / "algebraic" / dataset / "pictures")
     for method, after in AFTER.items():
         write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
@@ -294,10 +318,6 @@ def write_everything(root: Path) -> None:
         dataset="mupots", synthetic=False, state="missing", detail="MuPoTS-3D (non-commercial research): no adapter",
         obtain="SingleShotMultiPerson page", manifest=None,
     ).write(root / "default" / "catalog" / "mupots.json")  # fmt: skip
-    SpeedFile(
-        name="triangulation", title="Batched DLT", peer="one torch.linalg.svd a joint", ours_s=0.0021, peer_s=0.212,
-        ratio=100.9, aim="20 times", met=True, details={"error_mm": 1e-9}, hardware="2 CPU cores", created="2026-11-21",
-    ).write(root / "speed" / "triangulation.json")  # fmt: skip
     write_published(root)
     write_judged(root)
 

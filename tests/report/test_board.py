@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from fabricated_results import INCOMPLETE, LEVELS, judged, write_everything, write_method, write_published
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import ScoreFile
+from poseboard.protocols.records import ScoreFile, Weights
 from poseboard.report import board
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Entry, Results, read_results
@@ -117,7 +118,7 @@ def test_a_row_with_missing_predictions_stands_last_and_changes_no_other_rank(fo
     scores = [
         s.model_copy(update={"value": s.value / 9, "n_missing": 1, "n_left_out": 1}) for s in last.scores if s.value
     ]
-    shy = Entry(last.model_copy(update={"scores": scores}), None)
+    shy = Entry(last.model_copy(update={"scores": scores}))
     after = t1(replace(found, entries=(*others, shy)))
     assert [row.method for row in after.rows] == [
         *(m for m in ORDER if m not in ("dlt", INCOMPLETE)),
@@ -291,6 +292,28 @@ def test_the_run_of_several_seeds_is_of_the_same_rows(found: Results, tmp_path: 
     assert read_results(tmp_path, "seeds").reference is None
     unknown = next(row for row in t1(read_results(tmp_path, "default")).rows if row.method == "dlt")
     assert (unknown.training, unknown.of_one_training) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "origin", "badge", "traits"),
+    [
+        ({"inputs": {"views": [2, 9], "extrinsics": True}}, "trained", "", "calibrated/trained here/reproduced here"),
+        ({"inputs": {"views": [2, 9], "images": False}}, "imported", "claimed",
+         "without extrinsics; 2D detections/imported/claimed"),
+        ({"inputs": {"views": [1, 1], "extrinsics": True}}, None, "", "one view/no training/reproduced here"),
+        ({"source": "submission"}, None, "verified", "not stated/not stated/verified"),
+    ],
+)  # fmt: skip
+def test_rows_are_filtered_by_inputs_weights_and_source(
+    found: Results, file: dict[str, object], origin: Literal["trained", "imported"] | None, badge: str, traits: str
+) -> None:
+    row = board.boards(found)[0].rows[0]
+    weights = {
+        "weights": Weights(origin=origin) if origin else None,
+        "checkpoint_sha256": {"seed0": "7"} if origin else {},
+    }
+    scores = row.file.model_copy(update=file | {"provenance": row.file.provenance.model_copy(update=weights)})
+    assert "/".join(replace(row, file=scores, badge=badge).traits.values()) == traits
 
 
 def test_few_samples_crown_no_winner(found: Results) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
-from poseboard.report.examples import limb_path, pick_examples
-from poseboard.report.formatting import SAFE_NAME, duration, file_name, number, signed
+from poseboard.report.examples import limb_path
+from poseboard.report.formatting import SAFE_NAME, duration, file_name, number, signed, visible
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -26,12 +27,11 @@ def test_numbers_read_as_the_field_prints_them() -> None:
     assert [duration(s) for s in (34.4, 0.9996, 0.1146, 9.27e-5, 0.0)] == ["34.4 s", "1 s", "115 ms", "92.7 µs", "0 s"]
 
 
-def test_examples_are_picked_by_error() -> None:
-    assert pick_examples([3.0, 1.0, 2.0, np.nan]) == [("best", 1), ("median", 2), ("worst", 3)]
-    assert pick_examples([1.0]) == [("best", 0)]
-    assert pick_examples([]) == []
-
-
 def test_limbs_skip_what_was_not_predicted() -> None:
     points = np.array([[0.0, 0.0], [1.0, 2.0], [np.nan, np.nan]])
     assert limb_path(points, np.array([[0, 1], [1, 2]])) == "M0.0 0.0L1.0 2.0"
+
+
+def test_control_characters_are_shown() -> None:
+    assert visible("a\x1b[31m\u202eb\n\tc") == "a\\x1b[31m\\u202eb\n\tc"
+    assert isinstance(visible(Markup("<b>\x07</b>")), Markup)

@@ -56,6 +56,6 @@ def test_predictions_are_drawn_best_median_and_worst(site: Path) -> None:
     images = [attributes for tag, attributes in found.tags if tag == "img"]
     assert len(images) == 3 * 4
     for place in ("Best", "Median", "Worst"):
-        assert f"{place} of the drawn samples" in found.text
+        assert f"{place} frame: " in found.text
     assert "nothing predicted" in found.text
     assert "9c0a" * 16 in found.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from fabricated_results import (
     edit_scores,
     provenance,
     write_data,
+    write_examples,
     write_method,
     write_pictures,
 )
 
 from poseboard.protocols.records import ResultError
+from poseboard.report.examples import read_examples
 from poseboard.report.site import build
 
 
@@ -38,8 +41,7 @@ def test_a_name_that_is_none_is_refused_by_its_file(tmp_path: Path) -> None:
         ("default/catalog/mupots.json", '{"surprise": 1}', "dataset: "),
         ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
         ("published/T1.yaml", "id: [", "cannot be read"),
-        ("speed/x.json", "[]", "speed"),
-        ("default/examples/dlt/human36m.npz", "no zip", "cannot be read"),
+        ("default/comparisons/human36m.npz", "no zip", "cannot be read"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -52,15 +54,24 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, says: str)
     assert "\n" not in str(caught.value)
 
 
-def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) -> None:
-    write_method(tmp_path, "human36m", "dlt", 80.0)
-    path = tmp_path / "default/examples/dlt/human36m.npz"
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    for change in ({"keys": np.array([{}], dtype=object)}, {"edges": np.array([[0, 99]])}, {"views": np.array(["a"])}):
-        np.savez(path, **{**arrays, **change})
-        with pytest.raises(ResultError, match=r"dlt/human36m\.npz"):
-            build(tmp_path, "default", tmp_path / "out")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"keys": np.array([{}], dtype=object)},
+        {"edges": np.array([[0, 99]])},
+        {"edges": np.array([[0, -1]])},
+        {"pictured": np.array([0, 1, 2, 3, 5])},
+        {"views": np.array(["a"])},
+        {"jpegs": np.zeros(100_000, dtype=np.uint8)},
+    ],
+)
+def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = tmp_path / "human36m.npz"
+    write_examples(path, {"dlt": 80.0})
+    assert read_examples(path).images
+    write_examples(path, {"dlt": 80.0}, **changed)
+    with pytest.raises(ResultError, match=r"human36m\.npz: (cannot be read|edges|pictured|frusta_mm|jpegs)"):
+        read_examples(path)
 
 
 @pytest.mark.parametrize("picture", ["../secret.png", "/etc/passwd", "a\\b.png", "page.svg", "page.html"])

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from page_reader import Page
 
-from poseboard.report.rig_page import BLIND_SPOTS, RigCamera, RigNumber, RigPerson, RigRun, rig_page, viewer_data
+from poseboard.report.rig_page import BLIND_SPOTS, RigNumber, RigRun, rig_page
+from poseboard.report.viewer import RigCamera, RigPerson, viewer_data
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028&amp;\"'"
 PNG = b"\x89PNG made up"
@@ -55,6 +56,10 @@ def run() -> RigRun:
     )
 
 
+def data_of(run: RigRun, *most_points: int) -> Any:
+    return viewer_data(run.joints, run.edges, run.cameras, run.people, run.rate_hz, *most_points)
+
+
 def scene(html: bytes) -> Any:
     """The data of the viewer, as the browser's parser takes them out of the page."""
     match = re.search(r'<script type="application/json" id="scene">(.*?)</script>', html.decode(), re.DOTALL)
@@ -76,7 +81,7 @@ def test_numbers_cameras_and_pictures_need_no_script(run: RigRun) -> None:
     assert [image["alt"].partition(":")[0] for image in images] == ["Frame 7"]
     assert base64.b64decode(images[0]["src"].removeprefix("data:image/png;base64,")) == PNG
     assert [attributes for tag, attributes in page.tags if attributes.get("id") == "viewer"] == [
-        {"id": "viewer", "hidden": ""}
+        {"class": "viewer", "id": "viewer", "hidden": ""}
     ]
     assert any(tag == "noscript" for tag, _ in page.tags)
 
@@ -96,7 +101,7 @@ def test_the_page_is_one_file_whose_policy_admits_only_its_script(run: RigRun) -
 
 def test_the_viewer_has_the_frames_of_the_export(run: RigRun) -> None:
     data = scene(rig_page(run))
-    assert data == json.loads(json.dumps(viewer_data(run)))
+    assert data == json.loads(json.dumps(data_of(run)))
     assert (data["first_frame"], data["frames"], data["stride"], data["rate_hz"]) == (7, 10, 1, 50.0)
     assert [(each["start"], len(each["frames"])) for each in data["people"]] == [(0, 10), (3, 3)]
     assert data["people"][1]["frames"][:2] == [[[10.0, 1500.0, 0.0], None], [[11.0, 1500.0, 0.0], [0.0, 500.0, 0.0]]]
@@ -108,7 +113,7 @@ def test_the_viewer_has_the_frames_of_the_export(run: RigRun) -> None:
 @pytest.mark.parametrize(("most_points", "stride"), [(36, 1), (35, 2), (12, 3), (9, 4), (2, 18)])
 def test_a_stride_keeps_people_at_the_same_time(run: RigRun, most_points: int, stride: int) -> None:
     people = [person("person1", 7, 10), person("person2", 12, 8)]
-    data = viewer_data(replace(run, people=people), most_points)
+    data = data_of(replace(run, people=people), most_points)
     assert data["stride"] == stride
     assert data["frames"] == len(range(7, 20, stride))
     for each, of in zip(data["people"], people, strict=True):
@@ -168,13 +173,13 @@ def test_without_people_there_is_no_viewer(run: RigRun) -> None:
     assert "27.2 px" in page.text
     assert not any(tag == "canvas" for tag, _ in page.tags)
     assert scene(html)["frames"] == 0
-    alone = viewer_data(replace(run, people=[], cameras=[]))
+    alone = data_of(replace(run, people=[], cameras=[]))
     assert (alone["centre"], alone["reach"], alone["floor"]) == ([0.0, 0.0, 0.0], 2000.0, 0.0)
 
 
 def test_a_camera_far_away_does_not_shrink_the_people(run: RigRun) -> None:
     cameras = [*run.cameras, camera("other", 3000), camera("wrong", 1e9)]
-    assert viewer_data(replace(run, cameras=cameras))["reach"] < 10_000
+    assert data_of(replace(run, cameras=cameras))["reach"] < 10_000
 
 
 def test_blind_spots_are_those_of_the_documentation() -> None:

@@ -6,7 +6,6 @@ import pytest
 from predicted import SIGNATURE
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import SpeedFile
 from poseboard.report import wording
 
 SPOILED = Perturbation(kind="boxes", severity=2)
@@ -44,18 +43,3 @@ SPOILED = Perturbation(kind="boxes", severity=2)
 def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
     signature = SIGNATURE.model_copy(update=changes)
     assert (wording.measure(signature), wording.conditions(signature)) == (name, conditions)
-
-
-def test_a_timing_is_told_the_right_way_round() -> None:
-    file = SpeedFile(
-        name="x", title="x", peer="y", ours_s=0.5, peer_s=2.0, ratio=4.0, aim="at least 3 times as fast", met=True,
-        details={}, hardware="z", created="now",
-    )  # fmt: skip
-    assert wording.compared_speed(file) == "4 times as fast"
-    assert wording.aim_of_speed(file).endswith("; reached")
-    missed = file.model_copy(update={"ratio": 0.5, "met": False})
-    assert wording.compared_speed(missed) == "2 times as slow"
-    assert wording.aim_of_speed(missed).endswith("not reached")
-    unmatched = file.model_copy(update={"ratio": None, "peer_s": None, "met": False})
-    assert wording.compared_speed(unmatched) == "no peer"
-    assert wording.aim_of_speed(file.model_copy(update={"aim": "none"})) == ""

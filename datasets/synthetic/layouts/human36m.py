@@ -41,7 +41,7 @@ PUBLISHED_TEST = ("S9", "S11")
 
 
 class WorldOptions(world.WorldOptions):
-    """A world whose test subjects are those of Human3.6M."""
+    """Options of a world with the test subjects of Human3.6M, S9 and S11."""
 
     @model_validator(mode="after")
     def _published_split(self) -> WorldOptions:
@@ -51,7 +51,7 @@ class WorldOptions(world.WorldOptions):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """All subjects in the order of the label file: published ones in their published order, then by number."""
+        """All subjects in the order of the label file: the published subjects in published order, then by number."""
         names = {*self.train_subjects, *self.test_subjects}
         further = sorted(names - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
         return (*(name for name in PUBLISHED_SUBJECTS if name in names), *further)
@@ -59,7 +59,7 @@ class WorldOptions(world.WorldOptions):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledClip(Clip):
-    """One sequence, with its rows of the label file.
+    """Rendered sequence with its rows of the label file.
 
     Args:
         keypoints_mm: (T, 17, 3) in the world frame.
@@ -73,7 +73,7 @@ class LabelledClip(Clip):
 
 
 def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
-    """The published square box of a foreground mask: top, left, bottom, right; zeros without foreground.
+    """Square box of a foreground mask as in the published labels: top, left, bottom, right; zeros without foreground.
 
     The side is the larger extent (with exclusive end) plus twice round(margin * side + 2); the start is
     round(centre - side / 2) with Python's rounding.
@@ -94,7 +94,7 @@ def _lens_maps(options: StudioOptions, subject: str, v: int) -> tuple[NDArray[np
 
 
 def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
-    """Labels of all clips, see `labels_content`."""
+    """Build the published label dictionary from all clips; see `labels_content`."""
     subjects = options.subjects
     of_clips = {subject: clip.cameras for (subject, _), clip in zip(jobs(options), clips, strict=True)}
     table = np.zeros(sum(len(clip.keypoints_mm) for clip in clips), dtype=ROW)
@@ -111,7 +111,7 @@ def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[st
 
 
 class Human36MLayout(Layout[Any, LabelledClip]):
-    """Writer of this layout.
+    """Writer of the Human3.6M multi-view layout.
 
     Args:
         adapter: class that reads the written world.
@@ -125,7 +125,7 @@ class Human36MLayout(Layout[Any, LabelledClip]):
         self._kind, self.version = adapter, version
 
     def jobs(self, options: RosterOptions) -> list[Job]:
-        """Subject and name of all sequences."""
+        """List subject and name of all sequences."""
         return jobs(options)
 
     def write_sequence(self, root: Path, options: RosterOptions, job: Job) -> LabelledClip:
@@ -161,7 +161,7 @@ class Human36MLayout(Layout[Any, LabelledClip]):
         )
 
     def labels(self, options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, bytes]:
-        """The published label file."""
+        """Build the published label file: path below the root -> content."""
         return {LABELS.as_posix(): encode_labels(label_file(options, clips))}
 
     def write_labels(self, root: Path, options: RosterOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
@@ -172,7 +172,7 @@ class Human36MLayout(Layout[Any, LabelledClip]):
         return WrittenLabels(labels_digest(names, labels["cameras"], labels["table"]))
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete world after comparing every byte; InputError if a file was changed."""
+        """Compare every byte of a world with its manifest and return it; raise InputError if a file was changed."""
         return self._kind(root, synthetic=True).verified(every_byte=True)
 
 

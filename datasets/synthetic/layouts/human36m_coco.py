@@ -33,7 +33,7 @@ _DISPLACEMENT = 0.02
 
 
 class WorldOptions(world.WorldOptions):
-    """A world whose subjects are those of Human3.6M's protocol 2, all of them: without one the data set is partial."""
+    """Options of a world with all subjects of Human3.6M's protocol 2. With fewer, the data set would be partial."""
 
     lens: ClassVar[bool] = False
 
@@ -53,7 +53,7 @@ class WorldOptions(world.WorldOptions):
 
     @property
     def extent(self) -> Extent:
-        """Size of the world; one video does not exist."""
+        """Size of the world. As in Human3.6M, one video does not exist."""
         whole = super().extent
         lost = _NO_VIDEO[1].partition("-")[0] in self.actions
         return whole._replace(shots=whole.shots - lost * self.test_frames)
@@ -61,12 +61,12 @@ class WorldOptions(world.WorldOptions):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PosedClip(Clip):
-    """One sequence with its labels; n images, camera by camera.
+    """Rendered sequence with its labels: n images, camera by camera.
 
     Args:
-        joints_mm: (T, 17, 3) in the world and in the order of the file.
-        instant: (n,) instants of the images.
-        view: (n,) index of the images' camera.
+        joints_mm: (T, 17, 3) joints in the world frame, in the order of the file.
+        instant: (n,) index of each image's frame in the sequence.
+        view: (n,) index of each image's camera.
         silhouettes_px: (n, 4) left, upper, right, lower of the actor, occluded parts included.
     """
 
@@ -77,13 +77,13 @@ class PosedClip(Clip):
 
 
 class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
-    """Writer of this layout."""
+    """Writer of RootNet's Human3.6M layout."""
 
     version = "human36m-coco-1"
     parts = ("annotations", "images", "bbox")
 
     def jobs(self, options: WorldOptions) -> list[Job]:
-        """Subject and name of all sequences."""
+        """List subject and name of all sequences."""
         return jobs(options)
 
     def write_sequence(self, root: Path, options: WorldOptions, job: Job) -> PosedClip:
@@ -110,7 +110,7 @@ class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
         )
 
     def labels(self, options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
-        """See `label_files`."""
+        """Compute the label files; see `label_files`."""
         return label_files(options, clips)
 
 
@@ -121,7 +121,7 @@ def _numbers(subject: str, name: str) -> tuple[int, int, int]:
 
 
 def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
-    """Label files: path below the root -> content."""
+    """Compute the label files: path below the root -> content."""
     files: dict[str, Any] = {}
     detected: list[dict[str, Any]] = []
     next_id = 0
@@ -143,7 +143,7 @@ def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, 
 
 
 def _detections(options: WorldOptions, subject: str, name: str, boxes_px: Array, first_id: int) -> list[dict[str, Any]]:
-    """Simulated detections: one displaced box per image of a sequence."""
+    """Simulate detections: one displaced box per image of a sequence."""
     rng = random_part(options.seed, "detector", subject, name)
     sides = boxes_px[:, 2:] - boxes_px[:, :2]
     displaced = boxes_px + rng.normal(0, _DISPLACEMENT, boxes_px.shape) * np.tile(sides, 2)

@@ -20,7 +20,7 @@ _SETS = {"train": "train2017", "test": "val2017"}
 
 
 class WorldOptions(photographs.WorldOptions):
-    """A world of which only the images are annotated."""
+    """Options of a world with 2D annotations only, like MSCOCO."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
@@ -29,17 +29,17 @@ class WorldOptions(photographs.WorldOptions):
 
 
 class MsCocoLayout(PhotographLayout):
-    """Writer of this layout."""
+    """Writer of the MSCOCO layout."""
 
     version = "mscoco-1"
     parts = ("images", "annotations")
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Called by the id of the image."""
+        """Path of an image: its name is the id of the image."""
         return f"images/{_SETS[split]}/{number:012d}.jpg"
 
     def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """A file of annotations for each split."""
+        """Annotation file of each split: path below the root -> content."""
         categories = [{"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.joints)}]
         files: dict[str, Any] = {}
         for split in options.splits:

@@ -17,7 +17,7 @@ BOX_SCALE = 1.08
 
 
 class WorldOptions(photographs.WorldOptions):
-    """A world to train on."""
+    """Options of a synthetic MuCo-3DHP world, for training only."""
 
     splits: ClassVar[tuple[str, ...]] = ("train",)
 
@@ -44,18 +44,18 @@ def people_of(photograph: Photograph, first_id: int, joints: int) -> list[dict[s
 
 
 class MuCoLayout(PhotographLayout):
-    """Writer of this layout."""
+    """Writer of the MuCo-3DHP layout."""
 
     version = "muco-1"
     parts = ("data",)
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Every second scene is in the folder of the augmented set."""
+        """Path of an image. Every second scene is in the folder of the augmented set."""
         folder = "augmented_set" if scene % 2 else "unaugmented_set"
         return f"data/{folder}/{scene // 2}/{frame:06d}.jpg"
 
     def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """The file of annotations."""
+        """Annotation file: path below the root -> content."""
         images, annotations = [], list[dict[str, Any]]()
         for photograph in photographs:
             name = self.image(photograph.split, photograph.scene, photograph.frame, photograph.number)

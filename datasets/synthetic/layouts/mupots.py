@@ -25,7 +25,7 @@ FALSE_BOXES = 0.4
 
 
 class WorldOptions(photographs.WorldOptions):
-    """A world to test on."""
+    """Options of a synthetic MuPoTS-3D world, for testing only."""
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
@@ -35,7 +35,7 @@ class WorldOptions(photographs.WorldOptions):
 
 
 def detections(photograph: Photograph, rng: Generator) -> list[dict[str, Any]]:
-    """Simulated output of a detector for an image."""
+    """Simulate a detector on an image: entries of a COCO-style detections file."""
     boxes, scores = [], []
     for box, seen in zip(photograph.surface_px, photograph.seen.mean(axis=1), strict=True):
         chance, displacement, noise = rng.random(), rng.normal(0, 0.03, 4), rng.normal(0, 0.07)
@@ -61,17 +61,17 @@ def _false_box(photograph: Photograph, rng: Generator) -> Array:
 
 
 class MuPoTSLayout(PhotographLayout):
-    """Writer of this layout."""
+    """Writer of the MuPoTS-3D layout."""
 
     version = "mupots-1"
     parts = ("data", "bbox")
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Folders TS1, TS2, … are scenes."""
+        """Path of an image. Scene folders are TS1, TS2, and so on."""
         return f"data/MultiPersonTestSet/TS{scene + 1}/img_{frame:06d}.jpg"
 
     def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """The annotations and the detector's file."""
+        """Contents of the annotation file and the detections file, by path below the root."""
         images, annotations, detected = [], list[dict[str, Any]](), list[dict[str, Any]]()
         for photograph in photographs:
             name = self.image(photograph.split, photograph.scene, photograph.frame, photograph.number)

@@ -35,17 +35,17 @@ SEEN_AS = {"neck": "thorax", "body_centre": "pelvis"}
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DomeClip(Clip):
-    """One take.
+    """Rendered take with its annotated joints.
 
     Args:
-        joints19: (T, 19, 4) cm and confidence, as in the files.
+        joints19: (T, 19, 4) x, y, z in cm and confidence, as in the files.
     """
 
     joints19: Array
 
 
 def joints19_mm(figure: Figure) -> Array:
-    """Joints of the files (T, 19, 3), in the studio's frame, mm; the body centre is the middle of the hips."""
+    """The 19 joints of the files (T, 19, 3), mm, in the studio's frame. The body centre is the middle of the hips."""
     points = dict(figure.points_mm)
     points["neck"] = points["thorax"]
     points["body_centre"] = (points["left_hip"] + points["right_hip"]) / 2
@@ -53,7 +53,7 @@ def joints19_mm(figure: Figure) -> Array:
 
 
 def joints19_annotated(joints_mm: Array, seen: NDArray[np.bool_]) -> Array:
-    """Joints of one person as in the files, (T, 19, 4): cm, y down, and confidence.
+    """Convert joints of one person to the values of the files: (T, 19, 4) x, y, z in cm, y down, and confidence.
 
     Args:
         joints_mm: (T, 19, 3) from `joints19_mm`.
@@ -93,7 +93,7 @@ def hd_image(subject: str, camera: str, number: int) -> str:
 
 
 def scene_file(subject: str, number: int, bodies: Sequence[Array]) -> tuple[str, dict[str, Any]]:
-    """Path and content of the poses of a frame; bodies are (19, 4) cm and confidence."""
+    """Path and content of the pose file of a frame. Each body is (19, 4): x, y, z in cm, and confidence."""
     return f"{subject}/hdPose3d_stage1_coco19/body3DScene_{number:08d}.json", {
         "version": 0.7,
         "univTime": round(1000 * number / HD_RATE_HZ, 3),
@@ -103,13 +103,13 @@ def scene_file(subject: str, number: int, bodies: Sequence[Array]) -> tuple[str,
 
 
 class PanopticLayout(Layout[DomeOptions, DomeClip]):
-    """Writer of this layout."""
+    """Writer of the CMU Panoptic layout for one person."""
 
     version = "panoptic-1"
     parts = tuple(RANGES)
 
     def jobs(self, options: DomeOptions) -> list[Job]:
-        """Sequence and name of all takes, training first."""
+        """List sequence and name of all takes, training first."""
         names = (*SEQUENCES["train"], *SEQUENCES["test"])
         return [(subject, take) for subject in names for take in options.takes_of(subject)]
 
@@ -128,7 +128,7 @@ class PanopticLayout(Layout[DomeOptions, DomeClip]):
         return DomeClip(seen.mean(axis=2), *images.record(), joints19=joints19)
 
     def labels(self, options: DomeOptions, clips: Sequence[DomeClip]) -> dict[str, Any]:
-        """Calibrations and poses."""
+        """Calibration and pose files: path below the root -> content."""
         content: dict[str, Any] = {}
         for subject in RANGES:
             content[f"{subject}/calibration_{subject}.json"] = calibration(options.rig(subject), options.cameras)

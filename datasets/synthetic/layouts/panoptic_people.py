@@ -37,10 +37,10 @@ WorldOptions = DomePeopleOptions
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PeopleClip(Clip):
-    """One sequence of P people.
+    """Rendered sequence of P people, with annotated joints and detections.
 
     Args:
-        joints19: (T, P, 19, 4) cm and confidence, as in the files.
+        joints19: (T, P, 19, 4) x, y, z in cm and confidence, as in the files.
         detections: detections of the rendered cameras.
     """
 
@@ -49,13 +49,13 @@ class PeopleClip(Clip):
 
 
 class PanopticPeopleLayout(Layout[DomePeopleOptions, PeopleClip]):
-    """Writer of this layout."""
+    """Writer of the CMU Panoptic layout for several people."""
 
     version = "panoptic-people-1"
     parts = DomePeopleOptions.subjects
 
     def jobs(self, options: DomePeopleOptions) -> list[Job]:
-        """All sequences, each of one part."""
+        """List all sequences. Each sequence is one job."""
         return [(subject, "people") for subject in options.subjects]
 
     def write_sequence(self, root: Path, options: DomePeopleOptions, job: Job) -> PeopleClip:
@@ -90,7 +90,7 @@ class PanopticPeopleLayout(Layout[DomePeopleOptions, PeopleClip]):
         )
 
     def labels(self, options: DomePeopleOptions, clips: Sequence[PeopleClip]) -> dict[str, Any]:
-        """Calibrations, poses and detections."""
+        """Calibration, pose and detection files: path below the root -> content."""
         content: dict[str, Any] = {}
         for subject, clip in zip(options.subjects, clips, strict=True):
             content[f"{subject}/calibration_{subject}.json"] = calibration(options.dome(subject), HD_CAMERAS)

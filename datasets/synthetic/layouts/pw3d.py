@@ -29,7 +29,7 @@ BOX_SCALE = 1.2
 
 
 class WorldOptions(photographs.WorldOptions):
-    """A world of three splits; a sequence is one scene."""
+    """Options of a synthetic 3DPW world with three splits. Each sequence is one scene."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
@@ -42,17 +42,17 @@ class WorldOptions(photographs.WorldOptions):
 
 
 class Pw3dLayout(PhotographLayout):
-    """Writer of this layout."""
+    """Writer of the 3DPW layout."""
 
     version = "pw3d-1"
     parts = ("data",)
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Sequences are named by split and number."""
+        """Path of an image. The folder of a sequence is named by split and number."""
         return f"data/imageFiles/{_sequence(split, scene)}/image_{frame:05d}.jpg"
 
     def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """A file of annotations for each split."""
+        """Annotation file of each split: path below the root -> content."""
         files: dict[str, Any] = {}
         for split in options.splits:
             images, annotations = [], list[dict[str, Any]]()

@@ -1,4 +1,4 @@
-"""What the triangulated body says about a rig: the unit of its world, and the axis that points up."""
+"""Unit and vertical axis of a rig's world, estimated from the triangulated body."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TOLERANCE = 1.8
 
 @dataclass(frozen=True)
 class BodyEvidence:
-    """Size and direction of the body.
+    """Size and direction of the triangulated body.
 
     Args:
-        chain: median length from shoulder over hip and knee to ankle, in the rig's unit; NaN if unknown.
-        unit: the unit in which the chain has a person's length; None if no unit fits or the length is unknown.
+        chain: median length of the chain shoulder, hip, knee, ankle, in the rig's unit; NaN if unknown.
+        unit: unit in which the chain has the length of a real person; None if no unit fits or the length is unknown.
         up: unit vector (3,) from ankles to shoulders, median over frames; NaN if unknown.
     """
 
@@ -33,7 +33,7 @@ class BodyEvidence:
 
     @property
     def up_axis(self) -> str | None:
-        """Nearest axis, such as "z" or "-y"; None if the direction is unknown or farther than 35° from any axis."""
+        """World axis nearest to ``up``, such as "z" or "-y"; None if unknown or more than 35° from any axis."""
         if not np.isfinite(self.up).all():
             return None
         i = int(np.abs(self.up).argmax())
@@ -43,7 +43,7 @@ class BodyEvidence:
 
 
 def body_evidence(joints: Array, names: Sequence[str]) -> BodyEvidence:
-    """Size and direction of joints (F, J, 3) with NaN for missing ones."""
+    """Measure size and direction of a body from joints (F, J, 3) over F frames; NaN for missing joints."""
     index = {name: i for i, name in enumerate(names)}
     lengths, ups = [], []
     for side in ("left", "right"):
@@ -70,7 +70,7 @@ def body_evidence(joints: Array, names: Sequence[str]) -> BodyEvidence:
 
 
 def _median(values: Array) -> Array:
-    """Median over the first axis without NaN; NaN where no value is finite."""
+    """Median over the first axis, ignoring NaN; NaN where no value is finite."""
     out = np.full(values.shape[1:], np.nan)
     some = np.isfinite(values).any(0)
     if some.any():

@@ -1,8 +1,8 @@
 """Comparison of explanations for a rig whose cameras and detections do not fit.
 
-Every explanation is a change of one thing: all cameras, one camera, or two. A coarse search chooses candidates; each is
-fitted together with small errors of all cameras (calibration noise, half a frame of delay); explanations are compared
-by the log evidence of these fits. The rig without a change is fitted in the same way.
+An explanation changes one property of one camera, two cameras or all cameras. A coarse search chooses candidates. Each
+candidate is fitted together with small errors of all cameras (calibration noise, half a frame of delay). Candidates are
+compared by the log evidence of these fits. The rig without a change is fitted in the same way.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _BLOCK = 30
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Explanation after its fit.
+    """Explanation with its fit and score.
 
     Args:
         explanation: the change.
         fit: fit of the changed rig.
-        score: log evidence over the unchanged rig, nats.
+        score: log evidence minus that of the unchanged rig, nats.
         figures: size of the change: name with unit -> value.
-        clear: whether the change is larger than what a correct rig shows.
+        clear: whether the change is larger than a fit of a correct rig would give.
         state: the rig after the change, with the fitted figures.
     """
 
@@ -76,23 +76,23 @@ class Scored:
 
     @property
     def kind(self) -> str:
-        """Kind of the mistake."""
+        """Kind of the rig mistake, a value of `KINDS`."""
         return self.explanation.kind
 
     @property
     def views(self) -> tuple[int, ...]:
-        """Views that the change concerns."""
+        """Indices of the changed views."""
         return self.explanation.views
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """Explanations of a rig, best first, and the fit of the rig without a change.
+    """Result of one comparison: explanations of a rig's misfit, and the fit of the unchanged rig.
 
     Args:
         base: the rig.
         before_px: (P,) scale of each pair's residuals before any fit.
-        unchanged: fit of small errors only.
+        unchanged: fit of the unchanged rig with small errors only.
         scored: explanations, best first.
     """
 
@@ -106,9 +106,9 @@ def explain(joints_px: Array, base: RigState, flip_order: Sequence[int]) -> Roun
     """Compare the explanations of a rig's misfit.
 
     Args:
-        joints_px: (V, F, J, 2) pixels, NaN where missing.
+        joints_px: (V, F, J, 2) pixels; NaN where missing.
         base: the rig.
-        flip_order: (J,) index of the joint of the other side.
+        flip_order: (J,) index of each joint's partner on the other side of the body.
     """
     views = len(base.cameras)
     many = Tracks.of(joints_px, flip_order, _MANY_POINTS)
@@ -130,9 +130,9 @@ def explain(joints_px: Array, base: RigState, flip_order: Sequence[int]) -> Roun
 
 
 def _explain_closely(many: Tracks, base: RigState, explanations: Sequence[Explanation]) -> Round:
-    """Compare explanations on more points, at the weight that their correlation over time allows.
+    """Compare explanations on more points, weighted down for their correlation over time.
 
-    Small changes, of the lens above all, are visible only so.
+    This finds small changes, especially of the lens, that the first comparison misses.
     """
     prior = correct_prior(len(base.cameras))
     rays = many.rays(base)
@@ -175,7 +175,7 @@ def _round(many: Tracks, base: RigState, before_px: Array, unchanged: Fit, score
 
 
 def _measured_offset(many: Tracks, base: RigState, best: Scored) -> Scored:
-    """An offset, fitted once more from the nearest whole frame: along the velocity it is only roughly right."""
+    """Fit a frame offset again from the nearest whole frame, because extrapolation along the velocity is only rough."""
     rays = many.rays(best.state)
     widths = {LAG: 2.0}
     prior = _widened(correct_prior(len(base.cameras)), replace(best.explanation, widths=widths))
@@ -185,7 +185,7 @@ def _measured_offset(many: Tracks, base: RigState, best: Scored) -> Scored:
 
 
 def _counts(rays: Rays) -> Array:
-    """Weight of each pair in observations: a point has 2 V - 3 degrees of freedom in V (V - 1) / 2 pairs."""
+    """Weight (P,) of each pair, in observations: a point has 2 V - 3 degrees of freedom in V (V - 1) / 2 pairs."""
     views = len(rays.R)
     pairs = pairs_of(views)
     common = np.asarray(np.isfinite(rays.points).all(-1))
@@ -201,7 +201,7 @@ def _widened(prior: Array, e: Explanation) -> Array:
 
 
 def _start(unchanged: Fit, e: Explanation) -> Array:
-    """Parameters of the unchanged rig for the views that the change does not concern."""
+    """Starting parameters: those of the unchanged rig, with zeros for the changed views."""
     out = unchanged.theta.copy()
     out[list(e.views)] = 0.0
     return out
@@ -213,10 +213,10 @@ def _scored(base: RigState, e: Explanation, fitted: Fit, score: float) -> Scored
 
 
 def _shows_detections(tracks: Tracks, s: Scored) -> bool:
-    """Whether the changed cameras can show the detections: inside the picture, where the lens has an inverse.
+    """Whether enough detections lie inside the image, where the lens of the changed cameras has an inverse.
 
-    Otherwise a wide lens with strong distortion, or a much smaller picture, would explain many rigs: the misfit is far
-    from the middle, where a lens without an inverse has no rays, and rays of a short focal length nearly coincide.
+    Without this check a wide lens with strong distortion, or a much smaller image, would explain many rigs. Far from
+    the centre such a lens has no inverse, and rays of a short focal length nearly coincide, so misfits disappear.
     """
     for v in s.views:
         camera = s.state.cameras[v]
@@ -232,7 +232,7 @@ def _shows_detections(tracks: Tracks, s: Scored) -> bool:
 
 
 def _dependence(many: Tracks, state: RigState, fitted: Fit) -> float:
-    """Variance of sums of residuals over a second or so, relative to independent residuals; 1 for white noise."""
+    """Variance of sums of residuals over about a second, relative to independent residuals; 1 for white noise."""
     rays = many.rays(state).moved(fitted.theta, fitted.size)
     z = sampson_px(rays, fitted.pairs) / fitted.scale_px[:, None]
     z = np.nan_to_num(np.clip(z, -3, 3))
@@ -245,9 +245,10 @@ def _dependence(many: Tracks, state: RigState, fitted: Fit) -> float:
 
 
 def _slow_offsets(base: RigState, unchanged: Fit) -> Iterator[Explanation]:
-    """Offsets of the views that the fit of the unchanged rig delays most, along the velocity of the joints.
+    """Frame-offset explanations for the two views with the largest delay in the fit of the unchanged rig.
 
-    They are compared on the same detections; an offset by whole frames is compared on others, and needs a margin.
+    These offsets move detections along their velocity, so the same detections are compared. Offsets by whole frames
+    pair other detections and need a margin, see `_luck`.
     """
     views = len(base.cameras)
     for v in np.argsort(-np.abs(unchanged.theta[:, LAG]))[:2]:
@@ -255,9 +256,9 @@ def _slow_offsets(base: RigState, unchanged: Fit) -> Iterator[Explanation]:
 
 
 def _luck(many: Tracks, base: RigState, unchanged: Fit, e: Explanation, fitted: Fit, counts: Array) -> float:
-    """Correction of an offset's score: from the fitted points to many points, minus what chance alone can gain.
+    """Amount to subtract from an offset's score: gain on few points minus gain on many, plus what chance can gain.
 
-    Another offset pairs other detections, whose noise differs. The best of many offsets gains by that.
+    Another offset pairs other detections with other noise, so the best of many offsets gains by chance.
     """
     if e.state.offset_frames == base.offset_frames:
         return 0.0
@@ -283,7 +284,7 @@ def _luck(many: Tracks, base: RigState, unchanged: Fit, e: Explanation, fitted: 
 
 
 def _change(base: RigState, e: Explanation, fitted: Fit) -> tuple[dict[str, float], bool, RigState]:
-    """Figures of a change after the fit, whether they exceed what a correct rig shows, and the rig with them."""
+    """Figures of a change after the fit, whether they exceed those of a correct rig, and the rig with these figures."""
     v = e.views[0]
     theta = fitted.theta[list(e.views)]
     if e.kind == "frame offset":
@@ -316,7 +317,7 @@ def _change(base: RigState, e: Explanation, fitted: Fit) -> tuple[dict[str, floa
 
 
 def _simple_ratio(factor: float) -> float:
-    """The ratio of two usual resolutions within 2 % of a factor, else the factor."""
+    """Round a factor to a ratio of two common resolutions if one is within 2 %; else return the factor."""
     usual = (1 / 4, 1 / 3, 3 / 8, 4 / 9, 1 / 2, 9 / 16, 3 / 5, 5 / 8, 2 / 3, 3 / 4, 4 / 5, 5 / 6)
     for ratio in (*usual, *(1 / u for u in usual)):
         if abs(np.log(factor / ratio)) < 0.02:
@@ -325,7 +326,7 @@ def _simple_ratio(factor: float) -> float:
 
 
 def _moved_camera(camera: Camera, theta: Array, size: float) -> Camera:
-    """Camera with the rotation and centre of fitted parameters (10,)."""
+    """Copy of a camera, moved by the rotation and centre of fitted parameters (10,)."""
     R = camera.R @ epipolar_fit.rotations(theta[ROTATION]).T
     centre = camera.centre_mm + size * theta[CENTRE]
     return replace(camera, R=R, t=-R @ centre)

@@ -2,9 +2,9 @@
 # ^ numba infers the types of compiled functions.
 """Compiled loops over pairs of views: Sampson distances, their robust scale, and normal equations.
 
-Notation, per pair (a, b) and point: lines of sight d_a, d_b in the world, baseline c from centre a to centre b. The
-point fits if n = d_b · (c × d_a) is 0. The Sampson distance is n / D, with D the length of the gradient of n with
-respect to the four pixel coordinates.
+Notation for a pair (a, b) and a point: d_a and d_b are lines of sight in the world, c is the baseline from centre a to
+centre b. Exact observations give n = d_b · (c × d_a) = 0. The Sampson distance is n / D, where D is the length of the
+gradient of n with respect to the four pixel coordinates.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def _bend(x, y, dist, factor):
 
 @_kept
 def undistort(points_px, K, dist, factor, m, per_px):
-    """Directions (N, 2) of pixels (N, 2), and their derivative by the pixels (N, 2, 2); NaN without an inverse."""
+    """Fill directions m (N, 2) of pixels (N, 2) and derivatives per_px (N, 2, 2); NaN where the lens has no inverse."""
     fx, fy, cx, cy, skew = K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1]
     bent = False
     for i in range(5):
@@ -79,7 +79,7 @@ def undistort(points_px, K, dist, factor, m, per_px):
 
 @_kept
 def change_lens(m, per_frame, per_px, offset, scale, focal, k1, lag, m_out, per_frame_out, per_px_out):
-    """Points of V views by other cameras: scale and focal length (as factors), k1, and a delay in frames."""
+    """Change points of V views to other cameras: factors of scale and focal length, k1, and a delay in frames."""
     for v in range(len(m)):
         s, k = 1 / scale[v], k1[v]
         shrink = s / focal[v]
@@ -118,7 +118,7 @@ def _cross(ux, uy, uz, vx, vy, vz):
 
 @_inner
 def _gradient(R, q, per_px):
-    """Gradient of n with respect to a pixel, from the normal q of the other view's epipolar plane."""
+    """Gradient of n with respect to a pixel; q is the normal of the epipolar plane through the other view's ray."""
     u = R[0, 0] * q[0] + R[0, 1] * q[1] + R[0, 2] * q[2]
     v = R[1, 0] * q[0] + R[1, 1] * q[1] + R[1, 2] * q[2]
     return per_px[0, 0] * u + per_px[1, 0] * v, per_px[0, 1] * u + per_px[1, 1] * v
@@ -140,7 +140,7 @@ def _residual(m, per_px, R, centres, a, b, i):
 
 @_kept
 def residuals(m, per_px, R, centres, pairs, out):
-    """Sampson distances (P, N); NaN where a view misses the point."""
+    """Fill ``out`` (P, N) with signed Sampson distances in pixels; NaN where the point is missing in a view."""
     for p in range(len(pairs)):
         for i in range(m.shape[1]):
             out[p, i] = _residual(m, per_px, R, centres, pairs[p, 0], pairs[p, 1], i)
@@ -148,7 +148,7 @@ def residuals(m, per_px, R, centres, pairs, out):
 
 @_summing
 def _weighted(squared, s2):
-    """Sum of squares, each with the weight of Student's t but for a factor."""
+    """Sum of squares with the weights of Student's t, up to a constant factor."""
     total = 0.0
     for i in range(len(squared)):
         total += squared[i] * s2 / (FREEDOM * s2 + squared[i])
@@ -157,7 +157,7 @@ def _weighted(squared, s2):
 
 @_summing
 def _log_sum(squared, unit):
-    """Sum of log(1 + squared / unit). A logarithm of products of eight is faster than eight logarithms."""
+    """Sum of log(1 + squared / unit). One logarithm of a product of eight is faster than eight logarithms."""
     total = 0.0
     whole = len(squared) // 8 * 8
     inverse = 1 / unit
@@ -173,7 +173,7 @@ def _log_sum(squared, unit):
 
 @_kept
 def costs(m, per_px, R, centres, pairs, cost, scale):
-    """Mean negative log likelihood (P,) and scale (P,) of Student's t per pair; NaN with too few common points."""
+    """Fill cost (P,), mean negative log likelihood, and scale (P,) of Student's t; NaN with too few common points."""
     squared = np.empty(m.shape[1])
     for p in range(len(pairs)):
         count = 0
@@ -199,7 +199,7 @@ def costs(m, per_px, R, centres, pairs, cost, scale):
 
 @_inner
 def _back(R, g0, g1, per_px):
-    """Derivative of half the squared gradient with respect to the normal q."""
+    """Derivative of half of the squared gradient with respect to the normal q."""
     u = per_px[0, 0] * g0 + per_px[0, 1] * g1
     v = per_px[1, 0] * g0 + per_px[1, 1] * g1
     return R[0, 0] * u + R[1, 0] * v, R[0, 1] * u + R[1, 1] * v, R[0, 2] * u + R[1, 2] * v
@@ -207,7 +207,7 @@ def _back(R, g0, g1, per_px):
 
 @_inner
 def _lens(R, q, g0, g1, m, per_px):
-    """Half the derivative of the squared gradient with respect to -k1."""
+    """Half of the derivative of the squared gradient with respect to -k1."""
     r2 = m[0] * m[0] + m[1] * m[1]
     u = R[0, 0] * q[0] + R[0, 1] * q[1] + R[0, 2] * q[2]
     v = R[1, 0] * q[0] + R[1, 1] * q[1] + R[1, 2] * q[2]
@@ -217,7 +217,7 @@ def _lens(R, q, g0, g1, m, per_px):
 
 @_inner
 def _view(J, start, R, d, by, turn, centre, m, per_frame, offset, size, off_g2, off_lens):
-    """Derivatives of a residual with respect to the ten parameters of a view."""
+    """Fill derivatives of a residual with respect to the ten parameters of a view."""
     tx, ty, tz = _cross(d[0], d[1], d[2], by[0], by[1], by[2])
     J[start], J[start + 1], J[start + 2] = tx + turn[0], ty + turn[1], tz + turn[2]
     J[start + 3], J[start + 4], J[start + 5] = centre[0] * size, centre[1] * size, centre[2] * size
@@ -237,7 +237,7 @@ def linearise(  # noqa: PLR0915  (one loop over points, without temporary arrays
 ):
     """Add the weighted normal equations of all residuals to ``normal`` (10 V, 10 V) and ``gradient`` (10 V,).
 
-    The derivative of n / D includes that of D. Without it, noise of several pixels biases the solution.
+    The derivative of n / D includes the derivative of D. Otherwise noise of several pixels would bias the solution.
     """
     J = np.empty(2 * COUNT)
     block, slope = np.empty((2 * COUNT, 2 * COUNT)), np.empty(2 * COUNT)

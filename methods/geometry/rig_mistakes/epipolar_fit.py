@@ -1,9 +1,9 @@
-"""Fit of a rig to 2D points of all pairs of views, with priors on how far each camera may be off.
+"""Fit of a rig to 2D points of all pairs of views, with priors on the error of each camera.
 
-A pair's residual is the Sampson distance in pixels, so that no point is triangulated. Residuals follow Student's t with
-one scale per pair: outliers, and pairs without any relation, cost a bounded amount. Every camera has ten parameters
-(`PARAMETERS`) with normal priors around 0. The result is a log evidence (Laplace approximation), by which explanations
-with different priors are compared.
+The residual of a pair is the Sampson distance in pixels, so no point is triangulated. Residuals follow Student's t with
+one scale per pair, which limits the cost of outliers and of pairs whose points do not correspond. Every camera has ten
+parameters (`PARAMETERS`) with normal priors around 0. The log evidence of the fit (Laplace approximation) compares
+explanations with different priors.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _FIXED = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Rays:
-    """2D points of V views in normalised coordinates, and the cameras that they belong to.
+    """2D points of V views in normalised coordinates, and the cameras of these views.
 
     Args:
         points: (V, N, 2) undistorted directions x / z and y / z; NaN where missing.
         per_frame: (V, N, 2) change of ``points`` from one frame to the next.
         R: (V, 3, 3) rotations, world to camera.
         centres: (V, 3) camera centres.
-        per_px: (V, N, 2, 2) derivative of each point by its pixel in the (distorted) picture.
+        per_px: (V, N, 2, 2) derivative of each point with respect to its (distorted) pixel.
         offset: (V, 2) principal points divided by the focal lengths.
     """
 
@@ -49,7 +49,7 @@ class Rays:
     offset: Array
 
     def moved(self, theta: Array, size: float) -> Rays:
-        """Apply parameters (V, 10); ``size`` is the unit of the camera centres."""
+        """Apply parameters (V, 10) to points and cameras. Centres in the parameters are in units of ``size``."""
         m, per_frame, per_px = (np.empty_like(a) for a in (self.points, self.per_frame, self.per_px))
         compiled_pairs.change_lens(
             self.points, self.per_frame, self.per_px, self.offset,
@@ -68,14 +68,14 @@ class Rays:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Result of a fit.
+    """Result of fitting a rig (`fit`).
 
     Args:
-        theta: (V, 10) parameters.
+        theta: (V, 10) parameters of the cameras, see `PARAMETERS`.
         evidence: log evidence, nats.
         pairs: (P, 2) views of each pair.
         cost: (P,) mean negative log likelihood of each pair; NaN for a pair with too few common points.
-        scale_px: (P,) scale of each pair's residuals; NaN likewise.
+        scale_px: (P,) scale of each pair's residuals; NaN for a pair with too few common points.
         size: unit of the camera centres in ``theta``.
     """
 
@@ -88,7 +88,7 @@ class Fit:
 
 
 def rotations(w: Array) -> Array:
-    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3), rad."""
+    """Convert rotation vectors (..., 3), rad, to matrices (..., 3, 3)."""
     angle = np.linalg.norm(w, axis=-1)[..., None, None]
     x, y, z = np.moveaxis(w, -1, 0)
     zero = np.zeros_like(x)
@@ -100,38 +100,38 @@ def rotations(w: Array) -> Array:
 
 
 def rig_size(centres: Array) -> float:
-    """Typical distance of camera centres (V, 3) from their middle."""
+    """Typical distance of camera centres (V, 3) from their common centre, in the unit of the centres."""
     return float(max(np.median(np.linalg.norm(centres - centres.mean(0), axis=-1)), 1e-9))
 
 
 def pairs_of(views: int) -> NDArray[np.intp]:
-    """All pairs of views (P, 2)."""
+    """Indices (P, 2) of all pairs of views."""
     return np.array(list(combinations(range(views), 2)), dtype=np.intp).reshape(-1, 2)
 
 
 def sampson_px(rays: Rays, pairs: NDArray[np.intp]) -> Array:
-    """Sampson distances (P, N) in pixels, signed; NaN where a view misses the point."""
+    """Signed Sampson distances (P, N) in pixels; NaN where the point is missing in a view."""
     out = np.empty((len(pairs), rays.points.shape[1]))
     compiled_pairs.residuals(rays.points, rays.per_px, rays.R, rays.centres, pairs, out)
     return out
 
 
 def costs(rays: Rays, pairs: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Mean negative log likelihood (P,) and scale in pixels (P,) of each pair; NaN where data are too few."""
+    """Mean negative log likelihood (P,) and scale in pixels (P,) of each pair; NaN with too few common points."""
     cost, scale = np.empty(len(pairs)), np.empty(len(pairs))
     compiled_pairs.costs(rays.points, rays.per_px, rays.R, rays.centres, pairs, cost, scale)
     return cost, scale
 
 
 def fit(rays: Rays, prior: Array, counts: Array, start: Array | None = None, steps: int = 12) -> Fit:
-    """Most probable parameters of all cameras, by Gauss–Newton with reweighting, and the log evidence.
+    """Fit the most probable parameters of all cameras by reweighted Gauss–Newton, and compute the log evidence.
 
     Args:
         rays: points and cameras to start from.
-        prior: (V, 10) standard deviations of the parameters; 0: not fitted.
-        counts: (P,) weight of each pair in observations, in the order of `pairs_of`.
-        start: (V, 10) parameters to start from; None: zeros.
-        steps: largest number of iterations.
+        prior: (V, 10) prior standard deviations of the parameters; 0: the parameter is not fitted.
+        counts: (P,) weight of each pair as a number of observations, in the order of `pairs_of`.
+        start: (V, 10) starting parameters; None: zeros.
+        steps: maximum number of iterations.
     """
     views = len(rays.R)
     pairs = pairs_of(views)

@@ -1,4 +1,4 @@
-"""Candidate explanations of a rig that does not fit its detections: one change each, found by a coarse search."""
+"""Coarse search for candidate explanations of a rig that does not fit its detections. Each is one change of the rig."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _SMALLEST_GAIN = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One change of a rig.
+    """Candidate explanation: one change of a rig.
 
     Args:
-        kind: mistake, a value of `KINDS`.
-        views: views that it concerns; all views for a mistake of the whole rig.
+        kind: kind of the mistake, a value of `KINDS`.
+        views: indices of the changed views; all views for a mistake of the whole rig.
         state: the rig after the change.
-        widths: prior standard deviations that replace those of a correct camera: parameter -> value, for ``views``.
-        log_prior: log of the prior density of what the coarse search chose, relative to ``widths``.
-        value: figure of the change: frames, factor, coefficient.
+        widths: index of a parameter -> prior standard deviation in ``views``, which replaces that of a correct camera.
+        log_prior: log prior density of the value that the coarse search chose, relative to ``widths``.
+        value: size of the change: frames, factor or coefficient.
         gain: decrease of the coarse cost, nats.
     """
 
@@ -57,7 +57,7 @@ class Explanation:
 
 
 def correct_prior(views: int) -> Array:
-    """Prior standard deviations (V, 10) of correct cameras: 0.25°, 0.4 % of the rig's size, half a frame and so on."""
+    """Prior standard deviations (V, 10) of correct cameras, such as 0.25° of rotation and 0.4 % of the rig's size."""
     sigma = np.zeros(len(PARAMETERS))
     sigma[ROTATION], sigma[CENTRE] = np.deg2rad(0.25), 0.004
     sigma[FOCAL], sigma[K1], sigma[LAG] = 0.006, 0.01, 0.3
@@ -65,7 +65,7 @@ def correct_prior(views: int) -> Array:
 
 
 class CoarseCost:
-    """Cost of states that differ from a base state in a few views; only their pairs are computed."""
+    """Coarse cost of changed rigs relative to a base rig. Only pairs with a changed view are computed again."""
 
     def __init__(self, tracks: Tracks, base: RigState, counts: Array) -> None:
         self.tracks, self.base, self.counts = tracks, base, counts
@@ -78,7 +78,7 @@ class CoarseCost:
         return np.asarray(np.where(np.isfinite(of_pair), of_pair, NO_RELATION))
 
     def gain(self, state: RigState) -> float:
-        """Decrease of the cost from the base to a state, nats."""
+        """Decrease of the cost from the base rig to ``state``, nats."""
         base = self.base
         changed = np.array(
             [
@@ -95,7 +95,7 @@ class CoarseCost:
 
 
 def candidates(tracks: Tracks, base: RigState, counts: Array) -> list[Explanation]:
-    """Best explanations of every kind by coarse cost: at most two of each kind and scope."""
+    """Best explanations by coarse cost: at most two of each kind for single views, and two for several views."""
     coarse = CoarseCost(tracks.subset(350), base, counts)
     out: list[Explanation] = []
     for kind_of in (_whole_rig, _exchanged, _offsets, _sides, _scaled, _lenses, _single_poses, _moved):
@@ -110,7 +110,7 @@ def candidates(tracks: Tracks, base: RigState, counts: Array) -> list[Explanatio
 
 
 def with_intrinsics(camera: Camera, *, focal: float = 1.0, scale: float = 1.0) -> Camera:
-    """Copy with the focal length, or the whole picture, scaled."""
+    """Copy of a camera with a scaled focal length (``focal``) or a scaled image (``scale``)."""
     K = camera.K.copy()
     K[[0, 1], [0, 1]] *= focal
     K[:2] *= scale
@@ -119,17 +119,17 @@ def with_intrinsics(camera: Camera, *, focal: float = 1.0, scale: float = 1.0) -
 
 
 def inverted(camera: Camera) -> Camera:
-    """The camera if its extrinsics lead from camera to world."""
+    """Camera whose R and t are the inverse transform, for extrinsics that were given from camera to world."""
     return replace(camera, R=camera.R.T, t=-camera.R.T @ camera.t)
 
 
 def from_centre(camera: Camera) -> Camera:
-    """The camera if its translation is the camera centre."""
+    """Camera whose centre is t, for extrinsics that were given with the camera centre as translation."""
     return replace(camera, t=-camera.R @ camera.t)
 
 
 def transposed(camera: Camera) -> Camera:
-    """The camera if its rotation was read by columns instead of rows."""
+    """Camera with transposed R, for a rotation that was read by columns instead of rows."""
     return replace(camera, R=camera.R.T)
 
 
@@ -190,7 +190,7 @@ def _best(states: Iterable[tuple[float, RigState]], coarse: CoarseCost) -> tuple
 
 
 def change_cameras(base: RigState, views: Sequence[int], change: Callable[[Camera], Camera]) -> RigState:
-    """Copy of a state with some cameras changed."""
+    """Copy of a state in which ``change`` is applied to the cameras of ``views``."""
     cameras = [change(c) if v in views else c for v, c in enumerate(base.cameras)]
     return replace(base, cameras=tuple(cameras))
 
@@ -243,7 +243,7 @@ def _distorted(base: RigState, views: tuple[int, ...], k1: float) -> Explanation
 
 
 def lenses(base: RigState, free: Fit) -> list[Explanation]:
-    """Explanations by the lens: of all views, and of the two views whose k1 a fit with free k1 changes most."""
+    """Explanations by lens distortion, for all views and for the two views with the largest k1 in the fit ``free``."""
     k1 = free.theta[:, K1]
     everyone = tuple(range(len(k1)))
     out = []
@@ -256,7 +256,7 @@ def lenses(base: RigState, free: Fit) -> list[Explanation]:
 
 
 def _moved(tracks: Tracks, base: RigState, coarse: CoarseCost) -> Iterator[Explanation]:
-    """Each camera placed anew by the points that the others triangulate."""
+    """Explanations that move one camera to the pose that fits the points triangulated from all other cameras."""
     count = len(base.cameras)
     rays = coarse.rays
     P = np.concatenate([rays.R, -(rays.R @ rays.centres[..., None])], -1)
@@ -273,7 +273,7 @@ def _moved(tracks: Tracks, base: RigState, coarse: CoarseCost) -> Iterator[Expla
 
 
 def triangulated(P: Array, m: Array, focal_px: Array) -> Array:
-    """World points (N, 3) of directions (V, N, 2); views far from the first solution are left out of the second."""
+    """Triangulate points (N, 3) from directions (V, N, 2) twice; the second time without views far from the first."""
     X = dlt(P, m)
     for _ in range(2):
         x = np.einsum("vrc,nc->vnr", P[..., :3], X) + P[:, None, :, 3]
@@ -286,7 +286,7 @@ def triangulated(P: Array, m: Array, focal_px: Array) -> Array:
 
 
 def _resection(X: Array, m: Array, camera: Camera, threshold: float) -> tuple[Array, Array] | None:
-    """Pose (R, t) of a camera with most points (N, 3) near their directions (N, 2); None without enough points."""
+    """Pose (R, t) by PnP with RANSAC from points (N, 3) and directions (N, 2); None with too few inliers."""
     usable = np.isfinite(X).all(-1) & np.isfinite(m).all(-1)
     if usable.sum() < 12:
         return None

@@ -1,4 +1,4 @@
-"""Findings about a rig: what is wrong, by which figures, and the repair as data."""
+"""Findings about a rig: the mistake, its size, the evidence, and a repair as data."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _BODY_FRAMES = 80
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """What a repair changes.
+    """Changes of a rig and its detections that repair a mistake.
 
     Args:
-        cameras: name -> camera that replaces the present one.
-        offset_frames: name -> frames to add to the camera's offset: frame n of the rig is frame n + offset of the
+        cameras: name -> new camera.
+        offset_frames: name -> frames to add to the camera's offset. Frame n of the rig is frame n + offset of the
             detections.
-        swap_sides: cameras in which left and right are exchanged.
+        swap_sides: names of the cameras in which to exchange left and right.
         up: axis of the world that points up, such as "y" or "-y"; None: unchanged.
     """
 
@@ -64,7 +64,7 @@ class Repair:
     def apply(
         self, cameras: Mapping[str, Camera], joints_px: Array, joints: Sequence[str]
     ) -> tuple[dict[str, Camera], Array]:
-        """Cameras and joints (V, F, J, 2) after the repair. Frames without a detection become NaN."""
+        """Cameras and joints (V, F, J, 2) after the repair; NaN for frames without a detection."""
         names = list(cameras)
         out = np.array(joints_px, dtype=np.float64)
         frames = out.shape[1]
@@ -78,7 +78,7 @@ class Repair:
         return {name: self.cameras.get(name, camera) for name, camera in cameras.items()}, out
 
     def changes(self, cameras: Mapping[str, Camera]) -> dict[str, Any]:
-        """Fields of rig.yaml and their new values; an offset is relative to the present one."""
+        """Fields of rig.yaml with their new values. Frame offsets are relative to the current ones."""
         out: dict[str, Any] = {}
         for name, after in self.cameras.items():
             before = cameras[name]
@@ -105,20 +105,21 @@ class Repair:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A mistake of a rig.
+    """Mistake of a rig, with evidence and repair.
 
     Args:
-        kind: a key of `KINDS`.
-        cameras: names of the cameras that it concerns.
-        whole_rig: whether it concerns all cameras alike.
+        kind: kind of the mistake, a key of `KINDS`.
+        cameras: names of the cameras with the mistake.
+        whole_rig: whether all cameras have the same mistake.
         figures: size of the mistake, such as ``frames`` or ``factor``.
-        evidence: ``before_px`` and ``after_px``, robust scale of the distances to epipolar lines, ``ratio`` of the two,
-            ``score`` over no change and ``runner_up_score``, nats; for the body its length and direction.
-        runner_up: next explanation of another kind or camera; None if there is none.
-        repair: what to change.
-        alternatives: explanations that the data cannot tell from this one ("one of").
-        warning: True if the results are right in another frame or unit than expected, False if they are wrong.
-        certainty: score by which findings are ordered, nats.
+        evidence: ``before_px`` and ``after_px``, robust scales of the epipolar distances before and after the repair;
+            their ``ratio``; ``score`` relative to the unchanged rig and ``runner_up_score``, nats. For mistakes of unit
+            or axis: length and direction of the body.
+        runner_up: text of the next explanation of another kind or camera; None if there is none.
+        repair: changes that repair the mistake.
+        alternatives: findings that explain the data equally well ("one of").
+        warning: True if results are correct but in an unexpected frame or unit; False if results are wrong.
+        certainty: score by which findings are sorted, nats.
     """
 
     kind: str
@@ -134,14 +135,14 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The finding in one line: cameras, what is wrong, its size."""
+        """One line with the cameras, the mistake and its size."""
         where = "all cameras" if self.whole_rig else " and ".join(self.cameras)
         size = ", ".join(f"{name} {value:.3g}" for name, value in self.figures.items())
         return f"{where}: {KINDS[self.kind]}" + (f" ({size})" if size else "")
 
 
 def flip_order(joints: Sequence[str]) -> list[int]:
-    """Index of each joint's partner on the other side, by the names left_… and right_…."""
+    """Index of each joint's partner on the other side of the body, from the names left_… and right_…."""
     index = {name: i for i, name in enumerate(joints)}
     out = list(range(len(joints)))
     for name, i in index.items():
@@ -158,17 +159,17 @@ def check_rig(
     confidence: Array | None = None,
     up: str | None = "z",
 ) -> list[Finding]:
-    """Mistakes of a rig, the most certain first; an empty list for a rig that fits.
+    """Find mistakes of a rig from 2D detections of one person. The most certain is first; [] for a correct rig.
 
     Args:
         cameras: name -> camera, in the order of ``joints_px``.
-        joints_px: (V, F, J, 2) detections of one person in distorted pixels, NaN where missing.
-        joints: (J,) joint names; left_… and right_… are sides.
-        confidence: (V, F, J); detections at 0 or below a quarter of the view's median are left out.
-        up: axis of the world that should point up, such as "z"; None: not checked.
+        joints_px: (V, F, J, 2) detections of one person in distorted pixels; NaN where missing.
+        joints: (J,) joint names. The prefixes left_ and right_ mark sides.
+        confidence: (V, F, J) confidences. Detections at 0 or below a quarter of the view's median are not used.
+        up: world axis that should point up, such as "z"; None: not checked.
 
     Raises:
-        ValueError: shapes do not match, or fewer than two cameras have joints in common.
+        ValueError: shapes do not match, or two cameras have fewer than 100 joints in common frames.
 
     Example:
         >>> for finding in check_rig(cameras, joints_px, COCO.joints):
@@ -212,7 +213,7 @@ def _usable(joints_px: Array, confidence: Array | None, views: int, joints: int)
 
 
 def _accepted(compared: Round, least: float) -> Scored | None:
-    """The best explanation, if it is clearly better than no change and its change is large."""
+    """Best explanation with a large change whose score is at least ``least`` and close to the best score; else None."""
     if not compared.scored or compared.scored[0].score < least:
         return None
     best = compared.scored[0].score
@@ -225,7 +226,7 @@ def _accepted(compared: Round, least: float) -> Scored | None:
 
 
 def _distinct(scored: Sequence[Scored], best: Scored) -> Iterator[Scored]:
-    """Other explanations, best first, one of each kind and set of views."""
+    """Iterate over explanations other than ``best``, best first, with one per kind and set of views."""
     seen = {(best.kind, best.views)}
     for s in scored:
         if (s.kind, s.views) not in seen:
@@ -276,7 +277,7 @@ def _cameras(names: Sequence[str], views: Sequence[int]) -> str:
 
 
 def _without_explanation(names: Sequence[str], joints_px: Array, compared: Round) -> list[Finding]:
-    """Cameras whose detections are far from those of all others, in units of the size of people."""
+    """Findings for cameras that disagree with all others by much, relative to the size of people in the image."""
     sizes = np.array([_person_px(of_view) for of_view in joints_px])
     pairs = compared.unchanged.pairs
     relative = compared.unchanged.scale_px / np.sqrt((sizes[pairs[:, 0]] ** 2 + sizes[pairs[:, 1]] ** 2) / 2)
@@ -295,7 +296,7 @@ def _without_explanation(names: Sequence[str], joints_px: Array, compared: Round
 
 
 def _person_px(joints_px: Array) -> float:
-    """Median over frames of the diagonal of the person's joints (F, J, 2)."""
+    """Median over frames of the diagonal of the bounding box of joints (F, J, 2), pixels."""
     complete = np.isfinite(joints_px[..., 0]).sum(1) >= 5
     if not complete.any():
         return float("nan")
@@ -324,7 +325,7 @@ def _of_body(
 
 
 def _body(joints_px: Array, joints: Sequence[str], state: RigState) -> BodyEvidence:
-    """Body triangulated in up to `_BODY_FRAMES` frames of the repaired rig."""
+    """Size and direction of the body, triangulated in up to `_BODY_FRAMES` frames of the repaired rig."""
     grid = Tracks.grid(joints_px, flip_order(joints), _BODY_FRAMES)
     rays = grid.rays(state)
     P = np.concatenate([rays.R, -(rays.R @ rays.centres[..., None])], -1)

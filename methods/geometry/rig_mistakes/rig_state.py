@@ -1,4 +1,4 @@
-"""A rig as its files say it, plus the changes of an explanation: cameras, order, frame offsets, swapped sides."""
+"""State of a rig: cameras, their order, frame offsets and swapped sides, with the changes of an explanation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LONGER_REACHES = (8, 12)
 
 @dataclass(frozen=True, eq=False)
 class RigState:
-    """Cameras and how the detections are read for each of them.
+    """Cameras of a rig, and how detections are assigned to them.
 
     Args:
-        cameras: one per view.
-        source: view whose detections belong to each camera; (0, 1, …) if the order is right.
-        offset_frames: frame of a camera's detections minus frame of the rig.
-        swapped: whether left and right are exchanged in a camera's detections.
+        cameras: one camera per view.
+        source: index of the view with each camera's detections; (0, 1, …) if the order is correct.
+        offset_frames: frame of each camera's detections minus frame of the rig.
+        swapped: whether left and right are exchanged in each camera's detections.
     """
 
     cameras: tuple[Camera, ...]
@@ -38,20 +38,20 @@ class RigState:
 
     @classmethod
     def of(cls, cameras: Sequence[Camera]) -> RigState:
-        """State without any change."""
+        """State of a rig without changes."""
         views = len(cameras)
         return cls(tuple(cameras), tuple(range(views)), (0,) * views, (False,) * views)
 
     def with_camera(self, view: int, camera: Camera) -> RigState:
-        """Copy with another camera for a view."""
+        """Copy in which a view has the camera ``camera``."""
         return replace(self, cameras=_put(self.cameras, view, camera))
 
     def with_offset(self, view: int, frames: int) -> RigState:
-        """Copy with the frame offset of a view."""
+        """Copy in which a view has an offset of ``frames``."""
         return replace(self, offset_frames=_put(self.offset_frames, view, frames))
 
     def with_swapped(self, view: int) -> RigState:
-        """Copy with left and right of a view exchanged once more."""
+        """Copy with left and right of a view exchanged (again)."""
         return replace(self, swapped=_put(self.swapped, view, not self.swapped[view]))
 
     def with_exchanged(self, a: int, b: int) -> RigState:
@@ -67,14 +67,14 @@ def _put(values: tuple[Any, ...], index: int, value: object) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """2D joints of every view over time, and a choice of points among them.
+    """2D joints of every view over time, and a selection of N points from them.
 
     Args:
         joints_px: (V, F, J, 2) pixels; NaN where missing.
-        velocity_px: (V, F, J, 2) pixels per frame, robust against outliers.
-        flip_order: (J,) index of the joint of the other side.
-        frame: (N,) frames of the chosen points.
-        joint: (N,) joints of the chosen points.
+        velocity_px: (V, F, J, 2) pixels per frame, robust to outliers.
+        flip_order: (J,) index of each joint's partner on the other side of the body.
+        frame: (N,) frame indices of the selected points.
+        joint: (N,) joint indices of the selected points.
     """
 
     joints_px: Array
@@ -86,10 +86,10 @@ class Tracks:
 
     @classmethod
     def of(cls, joints_px: Array, flip_order: Sequence[int], points: int, seed: int = 0) -> Tracks:
-        """Choose points that at least two views have, spread at random over frames and joints.
+        """Select random points, over all frames and joints, that at least two views have.
 
         Raises:
-            ValueError: there are fewer than 100.
+            ValueError: there are fewer than 100 such points.
         """
         rng = np.random.default_rng(seed)
         motion = Motion.of(joints_px)
@@ -107,21 +107,21 @@ class Tracks:
 
     @classmethod
     def grid(cls, joints_px: Array, flip_order: Sequence[int], frames: int) -> Tracks:
-        """All joints of evenly spaced frames, frame by frame, without selection."""
+        """Select all joints of evenly spaced frames, ordered by frame."""
         every = np.unique(np.linspace(0, joints_px.shape[1] - 1, frames).round().astype(np.intp))
         frame, joint = np.meshgrid(every, np.arange(joints_px.shape[2]), indexing="ij")
         order = np.asarray(flip_order, dtype=np.intp)
         return cls(joints_px, np.zeros_like(joints_px), order, frame.ravel(), joint.ravel())
 
     def subset(self, points: int, seed: int = 1) -> Tracks:
-        """Random part of the chosen points."""
+        """Copy with at most ``points`` of the selected points, chosen at random."""
         if len(self.frame) <= points:
             return self
         keep = np.sort(np.random.default_rng(seed).choice(len(self.frame), points, replace=False))
         return replace(self, frame=self.frame[keep], joint=self.joint[keep], _undistorted={})
 
     def raw(self, state: RigState, view: int) -> tuple[Array, Array]:
-        """Pixels (N, 2) of the chosen points in a view, and their change per frame."""
+        """Pixels (N, 2) of the selected points in a view, and their change per frame (N, 2)."""
         frame = self.frame + state.offset_frames[view]
         joint = self.flip_order[self.joint] if state.swapped[view] else self.joint
         inside = (frame >= 0) & (frame < self.joints_px.shape[1])
@@ -131,7 +131,7 @@ class Tracks:
         return points, self.velocity_px[source, at, joint]
 
     def normalised(self, state: RigState, view: int) -> tuple[Array, Array, Array]:
-        """Undistorted directions (N, 2) of the chosen points in a view, their change per frame and per pixel."""
+        """Undistorted directions (N, 2) of the selected points, with their change per frame and per pixel."""
         camera = state.cameras[view]
         key = (
             camera.K.tobytes(), camera.dist.tobytes(), camera.distortion,
@@ -146,7 +146,7 @@ class Tracks:
         return self._undistorted[key]
 
     def rays(self, state: RigState, base: Rays | None = None, views: Sequence[int] | None = None) -> Rays:
-        """Points and cameras of a state; with ``base``, only ``views`` are computed and the rest copied."""
+        """Normalised points and cameras of a state. With ``base``, only ``views`` are computed; others are copied."""
         cameras = state.cameras
         if base is None:
             count, points = len(cameras), len(self.frame)
@@ -165,7 +165,7 @@ class Tracks:
 
 
 def undistorted(camera: Camera, points_px: Array) -> tuple[Array, Array]:
-    """Directions (N, 2) of pixels and their derivative (N, 2, 2); NaN where the lens model has no inverse."""
+    """Undistorted directions (N, 2) of pixels and their derivatives (N, 2, 2); NaN where the lens has no inverse."""
     m, per_px = np.empty(points_px.shape), np.empty((len(points_px), 2, 2))
     factor = 1.0 if camera.distortion == "human36m" else 2.0
     compiled_pairs.undistort(np.ascontiguousarray(points_px), camera.K, camera.dist, factor, m, per_px)
@@ -174,12 +174,12 @@ def undistorted(camera: Camera, points_px: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Motion of each joint by the frames around it.
+    """Motion of each joint, from lines fitted to neighbouring frames.
 
     Args:
-        velocity_px: (V, F, J, 2) pixels per frame: slope of a line; 0 where unknown.
-        expected_px: (V, F, J, 2) position by the other frames; NaN where unknown.
-        noise_px: (V,) standard deviation of a detection around the line, robust.
+        velocity_px: (V, F, J, 2) slope of the line, pixels per frame; 0 where unknown.
+        expected_px: (V, F, J, 2) position predicted from the other frames; NaN where unknown.
+        noise_px: (V,) robust standard deviation of the detections around the line.
     """
 
     velocity_px: Array
@@ -188,9 +188,10 @@ class Motion:
 
     @classmethod
     def of(cls, joints_px: Array) -> Motion:
-        """Fit lines to joints (V, F, J, 2); points far from the running median are left out.
+        """Fit lines to joints (V, F, J, 2), without points far from the running median.
 
-        Noise of the velocity shrinks estimated delays. Where it is not small against the motion, more frames are used.
+        Noise of the velocity shrinks estimated delays. If the noise is not small relative to the motion, more frames
+        are used.
         """
         slope, expected = _lines(joints_px, _REACH)
         noise = np.array([1.48 * _median(of_view) for of_view in np.abs(joints_px - expected)])
@@ -205,11 +206,12 @@ class Motion:
         return cls(np.nan_to_num(slope), expected, noise)
 
     def reliable(self, joints_px: Array) -> NDArray[np.bool_]:
-        """Whether joints (V, F, J) agree with their neighbouring frames and are away from the border of the picture.
+        """Mask (V, F, J) of joints that agree with neighbouring frames and are not near the image border.
 
-        Outliers lie towards the middle of the person more often than away from it, which looks like a lens. Detections
-        beyond the border are missing. Those that remain near it err towards the middle, which looks like a lens, too.
-        The border is the extent of the detections; a joint is near it by its neighbouring frames, not by its own error.
+        Outliers are more often shifted towards the middle of the person than away from it, which looks like lens
+        distortion. Near the border, detections with outward errors are missing, and the remaining ones look like lens
+        distortion, too. The border is the extent of the detections. Neighbouring frames decide whether a joint is near
+        it, so that the error of the joint itself has no influence.
         """
         out = np.asarray(np.isfinite(joints_px).all(-1))
         for v, points in enumerate(joints_px):
@@ -230,7 +232,7 @@ def _median(values: Array) -> float:
 
 
 def _lines(joints_px: Array, reach: int) -> tuple[Array, Array]:
-    """Slope of a line through the frames within reach, and its value without the frame itself; NaN where unknown."""
+    """Slope of the line through frames within ``reach``, and its value without the frame itself; NaN where unknown."""
     frames = joints_px.shape[1]
     padded = np.pad(joints_px, ((0, 0), (reach, reach), (0, 0), (0, 0)), constant_values=np.nan)
     windows = np.stack([padded[:, i : i + frames] for i in range(2 * reach + 1)])
