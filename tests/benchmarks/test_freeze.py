@@ -88,6 +88,7 @@ def test_a_site_is_published_whole_or_not_at_all(workspace: Any, monkeypatch: py
 def test_the_workflow_publishes_the_folder_that_it_writes() -> None:
     jobs = yaml.safe_load((ROOT / "docs/workflows/publish.yml").read_text())["jobs"]
     steps = jobs["build"]["steps"]
-    assert ".venv/bin/poseboard publish site" in [step.get("run") for step in steps]
+    address = "https://$OWNER.github.io/$NAME/"
+    assert f'.venv/bin/poseboard publish site --url "{address}"' in [step.get("run") for step in steps]
     assert [step["with"] for step in steps if "upload-pages-artifact" in step.get("uses", "")] == [{"path": "site"}]
     assert (jobs["build"]["permissions"], jobs["deploy"]["needs"]) == ({"contents": "read"}, "build")
