@@ -119,8 +119,10 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
             rig = f % len(P)
             _check(P, rig, sound)
         n = _observe(P, rig, sound, points, weights, f, j, rows)
+        # Each view has two equations; fewer than two views do not define a point.
         if n < 4:
             continue
+        # Normal equations of the rows (a b c) X = -d.
         xx = xy = xz = yy = yz = zz = bx = by = bz = 0.0
         for i in range(n):
             a, b, c, d = rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3]
@@ -134,6 +136,7 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
             by += b * d
             bz += c * d
         trace = xx + yy + zz
+        # Damping keeps parallel rays solvable. The gradient step at the end removes its bias.
         added = damp * trace if trace > 0.0 else 1.0
         xx += added
         yy += added
@@ -143,9 +146,11 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
         y = -(i_xy * bx + i_yy * by + i_yz * bz)
         z = -(i_xz * bx + i_yz * by + i_zz * bz)
         gx, gy, gz, squared = _gradient(rows, n, x, y, z)
+        # Rayleigh quotient iteration from the inhomogeneous solution: two shifted Newton steps (one here, one below).
         if homogeneous:
             trace = xx + yy + zz
             quotient = squared / (1.0 + (x * x + y * y + z * z))
+            # det / (trace / 2)^2 bounds the smallest eigenvalue from below. Near it another one may be reached.
             if quotient > safe_ratio * 4.0 * determinant / (trace * trace):
                 unsure[point] = True
                 continue
@@ -165,6 +170,7 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
             gx -= quotient * x
             gy -= quotient * y
             gz -= quotient * z
+        # Last Newton step, with the inverse at hand.
         X[point, 0] = x - (i_xx * gx + i_xy * gy + i_xz * gz)
         X[point, 1] = y - (i_xy * gx + i_yy * gy + i_yz * gz)
         X[point, 2] = z - (i_xz * gx + i_yz * gy + i_zz * gz)

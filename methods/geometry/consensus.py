@@ -232,12 +232,14 @@ def _linearise(cameras, n, state, system):
         system[k] = 0.0
     for i in range(n):
         depth, pull = state[i, 2], state[i, 3]
+        # `pull` is the weight of the Huber loss: 1 within its bound, bound / distance beyond it, 0 behind the camera.
         if pull == 0.0:
             continue
         ax = ay = az = squared = 0.0
         for r in range(2):
             at = state[i, r]
             d = at - cameras[i, 12 + r]
+            # Derivative of u = (P_r X) / (P_3 X) with respect to X.
             jx = (cameras[i, 4 * r] - at * cameras[i, 8]) / depth
             jy = (cameras[i, 4 * r + 1] - at * cameras[i, 9]) / depth
             jz = (cameras[i, 4 * r + 2] - at * cameras[i, 10]) / depth
@@ -391,6 +393,7 @@ def triangulate(P, points, drawn, schedule, threshold_px, huber_px, steps, damp,
         n = _observe(P, rig, scratch.sound, points, f, j, scratch.rows, cameras, scratch.among, normals)
         if n < 2:
             continue
+        # Two views are both inliers. Few views: try all pairs. Many: the pairs of the schedule.
         if n == 2:
             agrees[0] = True
             agrees[1] = True
@@ -399,6 +402,7 @@ def triangulate(P, points, drawn, schedule, threshold_px, huber_px, steps, damp,
             _search(normals, cameras, n, scratch.pairs, count, False, squared_px, damp, scratch.lanes, agrees)
         else:
             _search_many(cameras, normals, n, drawn, j, schedule, squared_px, damp, scratch)
+        # Triangulate all inliers together, and compact them for the refinement.
         x, y, z = _together(normals, n, agrees, damp, scratch.system)
         m = 0
         for i in range(n):

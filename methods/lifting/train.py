@@ -212,6 +212,7 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
         logged = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
+        # Published recipe: losses of the pose, or of the canonical pose and its rotation; no 2D loss.
         if not self.small:
             if lifted.canonical is None:
                 return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **logged}
@@ -223,6 +224,7 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
                 "rotation": rotation.detach(),
                 **logged,
             }
+        # Small recipe: joint distances, and 2D losses unless the heat maps are drawn from the labels.
         total = keypoint_l2(lifted.pose, pose, known)
         parts = {"lifted": total.detach()}
         if lifted.canonical is not None:

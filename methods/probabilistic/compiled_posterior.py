@@ -179,6 +179,7 @@ def _place(z, R0, t0, basis, cameras, prior):
     for lane in range(LANES):
         prior[lane] = 1.0
     first = cameras[0]
+    # The first camera is the frame of all others: R = I, t = 0.
     for k in range(12 * LANES):
         first[k] = 0.0
     for lane in range(LANES):
@@ -190,6 +191,7 @@ def _place(z, R0, t0, basis, cameras, prior):
         b0, b1, b2 = R0[c, 1, 0], R0[c, 1, 1], R0[c, 1, 2]
         c0, c1, c2 = R0[c, 2, 0], R0[c, 2, 1], R0[c, 2, 2]
         for lane in range(LANES):
+            # Cayley map: R(z) turns by 2 atan(|z| / 2) about z. Uniform rotations have the density norm^-2.
             x, y, w = z0[lane], z1[lane], z2[lane]
             norm = 1.0 + (x * x + y * y + w * w) / 4.0
             prior[lane] *= norm
@@ -200,6 +202,7 @@ def _place(z, R0, t0, basis, cameras, prior):
             r0, r1, r2 = 1.0 - yy - ww, xy - w, xw + y
             r3, r4, r5 = xy + w, 1.0 - xx - ww, yw - x
             r6, r7, r8 = xw - y, yw + x, 1.0 - xx - yy
+            # Rows of R = R(z) R0.
             of[lane] = r0 * a0 + r1 * b0 + r2 * c0
             of[LANES + lane] = r0 * a1 + r1 * b1 + r2 * c1
             of[2 * LANES + lane] = r0 * a2 + r1 * b2 + r2 * c2
@@ -209,6 +212,7 @@ def _place(z, R0, t0, basis, cameras, prior):
             of[6 * LANES + lane] = r6 * a0 + r7 * b0 + r8 * c0
             of[7 * LANES + lane] = r6 * a1 + r7 * b1 + r8 * c1
             of[8 * LANES + lane] = r6 * a2 + r7 * b2 + r8 * c2
+        # t = t0 + basis z: the directions that do not change the length of all translations.
         for k in range(3):
             row = of[(9 + k) * LANES : (10 + k) * LANES]
             for lane in range(LANES):
@@ -220,6 +224,7 @@ def _place(z, R0, t0, basis, cameras, prior):
     second = cameras[1]
     for lane in range(LANES):
         prior[lane] = -2.0 * math.log(prior[lane])
+        # The scale is free: the second camera is at distance 1 from the first.
         x, y, w = second[9 * LANES + lane], second[10 * LANES + lane], second[11 * LANES + lane]
         length = math.sqrt(x * x + y * y + w * w)
         s = 1.0 / length if length > 0.0 else 1.0
@@ -248,12 +253,14 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
     for lane in range(LANES):
         out[lane] = 0.0
     for n in range(N):
+        # Weights relative to the largest one, as in the plain twin: the damping below depends on the scale.
         largest = 0.0
         views = 0
         for v in range(V):
             if w[v * N + n] > 0.0:
                 views += 1
                 largest = max(largest, w[v * N + n])
+        # Normal equations A^T A X = -A^T b of w (p r3 - r1) X = -w (p t3 - t1), and likewise with q and r2.
         for place in range(9 * LANES):
             acc[place] = 0.0
         for v in range(V):
@@ -286,6 +293,7 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
                 acc[6 * LANES + lane] += a0 * a3 + b0 * b3
                 acc[7 * LANES + lane] += a1 * a3 + b1 * b3
                 acc[8 * LANES + lane] += a2 * a3 + b2 * b3
+        # Solve by cofactors of the damped symmetric matrix. Points of fewer than two views become 0.
         enough = 1.0 if views >= 2 else 0.0
         for lane in range(LANES):
             xx, xy, xz = acc[lane], acc[LANES + lane], acc[2 * LANES + lane]
@@ -307,6 +315,7 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
         for v in range(V):
             if not w[v * N + n] > 0.0:
                 continue
+            # Squared reprojection error in units of the variance; depths near 0 are clipped.
             p, q, scale = ray[v, 0, n], ray[v, 1, n], f[v * N + n] * f[v * N + n] / variance
             weight = w[v * N + n]
             of = cameras[v]
@@ -331,6 +340,7 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
                 a = a * inverse - p
                 b = b * inverse - q
                 u = scale * (a * a + b * b)
+                # A point behind the camera costs at least _BEHIND, wherever it projects.
                 least = 0.0 if c > 0.0 else _BEHIND
                 acc[3 * LANES + lane] = 1.0 + (u if u > least else least)
             for lane in range(LANES):  # a loop of its own: together they are too much for the compiler

@@ -141,7 +141,9 @@ class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture])
             options.adjust_steps,
             generator,
         )
+        # Scale, position and orientation of a rig are not observable: compare after a similarity transform.
         mean, truth = posterior.mean_points, batch["joints_mm"]
+        # Samples whose draws have no finite mean have only the 2D loss.
         usable = torch.isfinite(mean.detach()).all((1, 2))
         known = batch["known"] * usable[:, None, None]
         aligned = similarity_aligned(mean, truth, batch["known"])

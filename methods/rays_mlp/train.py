@@ -203,6 +203,7 @@ class RaysMlpTraining(Training):
         """
         arch, options = self._architecture, self._options
         views = self._drawn(sample, rng)
+        # A mirrored rig is consistent only if all of its views are mirrored, with left and right joints exchanged.
         mirrored = not arch.whole_frames and bool(rng.random() < options.augmentation.flip)
         order = self._skeleton.flip_order if mirrored else list(range(len(self._skeleton)))
         mirror = MIRROR if mirrored else np.eye(3)
@@ -220,6 +221,7 @@ class RaysMlpTraining(Training):
             images[i] = options.colours.draw(rng).changed(crop) if floats else crop
             K[i] = A @ camera.K @ mirror
             focal_px[i] = abs((view.camera.K if arch.whole_frames else K[i])[0, 0])
+            # 2D targets are in the distorted image; the offsets to undistorted points let the loss compare rays.
             seen, pinhole = camera.project(joints_mm), camera.undistorted().project(joints_mm)
             in_view = known & np.isfinite(seen).all(axis=-1)
             if view.name in truth.seen:

@@ -250,6 +250,8 @@ def linearise(  # noqa: PLR0915  (one loop over points, without temporary arrays
         number = 0
         c0, c1, c2 = centres[b, 0] - centres[a, 0], centres[b, 1] - centres[a, 1], centres[b, 2] - centres[a, 2]
         for i in range(m.shape[1]):
+            # Residual r = n / D: n = d_b . (c x d_a) is the triple product of base line and rays, D the length of its
+            # gradient in the pixels of both views (Sampson distance).
             d_a = _sight(R[a], m[a, i, 0], m[a, i, 1])
             d_b = _sight(R[b], m[b, i, 0], m[b, i, 1])
             n_a = _cross(c0, c1, c2, d_a[0], d_a[1], d_a[2])
@@ -260,9 +262,11 @@ def linearise(  # noqa: PLR0915  (one loop over points, without temporary arrays
             g_a, g_b = a0 * a0 + a1 * a1, b0 * b0 + b1 * b1
             D = np.sqrt(g_a + g_b)
             r = n / D
+            # A joint without a detection in either view, or a ray along the base line.
             if not (r * r < np.inf and D > 1e-200):
                 continue
             number += 1
+            # Weight of Student's t with FREEDOM degrees of freedom: few wrong detections do not decide.
             weight = (FREEDOM + 1) / (FREEDOM + r * r / s2) / s2
             off = r / (D * D)
             # Gradients of D's two parts as vectors of the world.
@@ -270,6 +274,7 @@ def linearise(  # noqa: PLR0915  (one loop over points, without temporary arrays
             ub = _back(R[b], b0, b1, per_px[b, i])
             e = _cross(ub[0], ub[1], ub[2], c0, c1, c2)
             f = _cross(c0, c1, c2, ua[0], ua[1], ua[2])
+            # Derivatives of r with respect to the rays, the base line, the rotations and the lenses.
             by_a = (n_b[0] / D - off * e[0], n_b[1] / D - off * e[1], n_b[2] / D - off * e[2])
             by_b = (n_a[0] / D - off * f[0], n_a[1] / D - off * f[1], n_a[2] / D - off * f[2])
             e = _cross(d_a[0], d_a[1], d_a[2], ub[0], ub[1], ub[2])
@@ -292,6 +297,7 @@ def linearise(  # noqa: PLR0915  (one loop over points, without temporary arrays
                     block[j, k] += w * J[k]
         if number == 0:
             continue
+        # Each pair counts as counts[p] observations, however many joints it has.
         each = counts[p] / number
         for j in range(2 * COUNT):
             row = a * COUNT + j if j < COUNT else b * COUNT + j - COUNT
