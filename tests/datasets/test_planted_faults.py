@@ -292,6 +292,25 @@ def test_the_recording_is_plausible() -> None:
     assert list(findings(annotated(lambda points: points)(recording()))) == []
 
 
+def test_false_boxes_of_a_detector_in_photographs_are_plausible() -> None:
+    false_box = in_one_frame(boxes(lambda b: moved(b, 400, 0), "north"))(recording())
+    facts = Facts(boxes="detected", truth="motion capture")
+    samples = [replace(sample, views=sample.views[:1]) for sample in false_box.samples]
+    assert list(findings(replace(false_box, samples=samples, facts=facts))) == []
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(1, 0), (2, 1)])
+def test_boxes_by_hand_without_the_hidden_joints_are_plausible_up_to_a_share(frames: int, expected: int) -> None:
+    labels = annotated(lambda points: points)(recording())
+    samples = list(labels.samples)
+    for n in range(frames):
+        (view,) = samples[n].views
+        left, upper, right, lower = view.boxes_px[0]
+        head = np.array([[left, upper, right, upper + (lower - upper) / 8]])
+        samples[n] = replace(samples[n], views=(replace(view, boxes_px=head),))
+    assert len(list(findings(replace(labels, samples=samples)))) == expected
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_planted_fault_is_named(name: str) -> None:
     fault, words, is_error = CASES[name]
