@@ -38,13 +38,14 @@ _ATTEMPTS = ((80, 1.0), (65, 1.0), (55, 1.0), (55, 0.75), (55, 0.5), (55, 0.25),
 """JPEG quality and share of the frames with images: the first that is small enough is recorded."""
 
 
-def examples(tables: Mapping[str, PoseTable], truth: TruthTable, dataset: Dataset) -> bytes | None:
+def examples(tables: Mapping[str, PoseTable], truth: TruthTable, dataset: Dataset, hardware: str = "") -> bytes | None:
     """Content of a data set's examples file, in the NPZ format of `poseboard.report.examples`.
 
     Args:
         tables: row -> predictions of the split. Rows that lack a joint of the ground truth are skipped.
         truth: ground truth of the split.
         dataset: data set of the split, for cameras and images.
+        hardware: machine of the predictions, for the page.
 
     Returns:
         Bytes of the file; None if samples have several people, or all rows are skipped.
@@ -86,6 +87,7 @@ def examples(tables: Mapping[str, PoseTable], truth: TruthTable, dataset: Datase
         "error_mm": np.round(errors[:, frames], 1).astype(np.float32),
         "picks": np.vectorize(lambda frame: place.get(frame, -1))(picks),
         "n_frames": np.array([len(truth)]),
+        "hardware": np.array([hardware]),
     }
     drawn = [frame for frame in chosen if frame in place]
     views = np.unique(np.linspace(0, len(truth.views) - 1, MOST_VIEWS).round().astype(int))

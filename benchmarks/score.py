@@ -356,6 +356,7 @@ def compare_stage(
     synthetic, manifest, first = False, "", ""
     learned, bounds = set[str](), set[str]()
     reference: dict[str, list[Score]] = {}
+    hardware: dict[str, None] = {}
     trainings = read_trainings(layout, dataset)
     for run in scored_runs:
         method, path = run.row, run.path("scores")
@@ -366,6 +367,7 @@ def compare_stage(
                 f"{method} was scored on another state of {dataset} than {first}",
                 f"run `poseboard predict` and `poseboard score {dataset}` for both, or `dvc repro`",
             )
+        hardware[record.provenance.hardware] = None
         synthetic, manifest, first = record.synthetic, record.provenance.data_manifest, first or method
         if trained(record):
             learned.add(method)
@@ -398,11 +400,11 @@ def compare_stage(
     path = layout.dataset_file("comparisons", dataset)
     with WholeFiles() as outputs:
         compared.write(path, outputs)
-        _write_examples(scored_runs, path.with_suffix(".npz"), outputs)
+        _write_examples(scored_runs, path.with_suffix(".npz"), "; ".join(hardware), outputs)
     return compared
 
 
-def _write_examples(runs: Sequence[Run], path: Path, outputs: WholeFiles) -> None:
+def _write_examples(runs: Sequence[Run], path: Path, hardware: str, outputs: WholeFiles) -> None:
     """Write the examples file of a data set, from the predictions with the first seed of each row.
 
     An earlier file is kept if the data set is missing, and removed if there are no examples.
@@ -420,7 +422,9 @@ def _write_examples(runs: Sequence[Run], path: Path, outputs: WholeFiles) -> Non
                 of_row[place][condition] = file
         if files := {condition: file for place in sorted(of_row) for condition, file in of_row[place].items()}:
             tables[run.row] = predictions.read(files[_drawn(files)])
-    of_page = examples(tables, TruthTable.collect(source.dataset, split), source.dataset) if tables else None
+    of_page = None
+    if tables:
+        of_page = examples(tables, TruthTable.collect(source.dataset, split), source.dataset, hardware)
     if of_page is None:
         path.unlink(missing_ok=True)
     else:

@@ -28,6 +28,7 @@ _ARRAYS = {
     "error_mm": ("rf", "f"),
     "picks": ("r3", "i"),
     "n_frames": ("1", "i"),
+    "hardware": ("1", "U"),
     "anchor_mm": ("f3", "f"),
     "truth_mm": ("fj3", "f"),
     "predicted_mm": ("rfj3", "f"),
@@ -61,6 +62,7 @@ class Examples:
         actions: (F,) names of the actions.
         sequences: (F,) names of the sequences, with their subjects.
         n_frames: number of frames in the split, at least F.
+        hardware: machine of the predictions.
         error_mm: (R, F) root-relative MPJPE; NaN: not predicted.
         picks: (R, 3) indices of the frames with a row's smallest, median and largest error; -1: not recorded.
         truth_mm: (F, J, 3) true joints; NaN: not annotated.
@@ -82,6 +84,7 @@ class Examples:
     actions: list[str]
     sequences: list[str]
     n_frames: int
+    hardware: str
     error_mm: NDArray[np.float64]
     picks: NDArray[np.int64]
     truth_mm: NDArray[np.float64]
@@ -145,6 +148,7 @@ def read_examples(path: Path) -> Examples:
         for name, (_, kinds) in _ARRAYS.items()
         if kinds in "Uf"
     }
+    values["hardware"] = arrays["hardware"].tolist()[0]
     # True poses are relative to a point of each frame, and predicted ones to the true ones.
     anchor_mm = values.pop("anchor_mm")[:, None]
     values["predicted_mm"] += np.nan_to_num(values["truth_mm"]) + anchor_mm

@@ -26,12 +26,14 @@ class FramesContext:
     Args:
         examples: recorded frames; None: the profile has none.
         synthetic: whether the people are rendered; there are no images of real people.
+        hardware_of_boards: machine of the scores.
         rows: rows with a page; for each its best, median and worst frame as (key, error), None: not recorded.
         file: path of the data file for the script of the page.
     """
 
     examples: Examples | None = None
     synthetic: bool = False
+    hardware_of_boards: str = ""
     rows: Sequence[tuple[str, Sequence[tuple[str, float] | None]]] = ()
     file: str = ""
 
@@ -112,9 +114,11 @@ def _context(site: Site, dataset: str, examples: Examples, files: PageFiles) -> 
         ],
     }
     files.data(data_path(dataset), index)
+    scores = [entry.scores for entry in site.results.entries if entry.scores.dataset == dataset]
     return FramesContext(
         examples=examples,
-        synthetic=any(entry.scores.synthetic for entry in site.results.entries if entry.scores.dataset == dataset),
+        synthetic=any(file.synthetic for file in scores),
+        hardware_of_boards="; ".join(dict.fromkeys(file.provenance.hardware for file in scores)),
         rows=[(examples.rows[row], [_pick(examples, row, frame) for frame in examples.picks[row]]) for row in shown],
         file=data_path(dataset),
     )

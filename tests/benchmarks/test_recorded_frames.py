@@ -76,7 +76,7 @@ def record(folder: Path, synthetic: bool = True) -> tuple[Walk, Examples, int]:
     dataset = Walk(synthetic)
     truth = TruthTable.collect(dataset, "test")  # type: ignore[arg-type]
     tables = {"odd": table(dataset, "odd", 90.0), "even": table(dataset, "even", 60.0, missing=7)}
-    content = examples(tables, truth, dataset)  # type: ignore[arg-type]
+    content = examples(tables, truth, dataset, "2 cores")  # type: ignore[arg-type]
     assert content is not None
     (folder / "walk.npz").write_bytes(content)
     return dataset, read_examples(folder / "walk.npz"), len(content)
@@ -86,6 +86,7 @@ def test_poses_of_all_frames_are_recorded_with_y_up(tmp_path: Path) -> None:
     dataset, known, size = record(tmp_path)
     assert size <= recorded.MOST_BYTES
     assert (known.rows, known.n_frames, known.keys) == (["even", "odd"], FRAMES, dataset.keys("test"))
+    assert known.hardware == "2 cores"
     assert np.isnan(known.predicted_mm[0, 7]).all()
     assert np.isfinite(np.delete(known.predicted_mm, 7, axis=1)).all()
     # x is kept, z is y, and y is away from the eye; rounded to whole mm.

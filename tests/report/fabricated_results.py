@@ -220,6 +220,7 @@ def write_examples(path: Path, levels: Mapping[str, float], n: int = 5, side: in
         "error_mm": np.linspace(0.4, 2.4, n) * np.array(list(levels.values()))[:, None],
         "picks": np.array([[0, (n - 1) // 2, n - 1]] * rows),
         "n_frames": np.array([n]),
+        "hardware": np.array([provenance("").hardware]),
         "anchor_mm": np.zeros((n, 3)),
         "truth_mm": np.broadcast_to(stick_mm, (n, joints, 3)),
         "predicted_mm": predicted_mm - stick_mm,

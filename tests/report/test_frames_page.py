@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated_results import LEVELS, write_examples, write_method
+from fabricated_results import LEVELS, provenance, write_examples, write_method
 from page_reader import Page
 
 from poseboard.report import frames_page, method_page
@@ -77,6 +77,17 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "</script><script>alert" not in text
     assert "\u2028" not in (page.with_suffix("") / "0.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("few_pages")
+@pytest.mark.parametrize("hardware", ["another machine", provenance("dlt").hardware])
+def test_frames_of_another_machine_than_the_scores_say_so(tmp_path: Path, hardware: str) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    write_examples(tmp_path / "default/comparisons/human36m.npz", {"dlt": 80.0}, hardware=np.array([hardware]))
+    build(tmp_path, "default", tmp_path / "out")
+    for name in ("frames/human36m.html", "methods/dlt.html"):
+        text = Page((tmp_path / "out" / name).read_text(encoding="utf-8")).text
+        assert ("These frames are of a run on another machine" in text) == (hardware == "another machine")
 
 
 @pytest.mark.usefixtures("few_pages")
