@@ -193,12 +193,22 @@ def numbers_of(value: Any, where: str) -> Array:
         array = np.asarray(value)
     except ValueError:  # a ragged list
         array = np.empty(0, dtype=object)
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or has_booleans(value):
         raise InputError(where, "is not a list of numbers", _EXPORT)
     flat = np.asarray(array, dtype=np.float64).reshape(-1)
     if not np.isfinite(flat).all():
         raise InputError(where, "has a number that is not finite", _EXPORT)
     return flat
+
+
+def has_booleans(value: Any) -> bool:
+    """Whether nested lists hold a boolean, which NumPy would take for 0 or 1.
+
+    Example:
+        >>> has_booleans([[1.0, True]])
+        True
+    """
+    return any(isinstance(item, bool) for item in np.asarray(value, dtype=object).ravel())
 
 
 def rotation(value: Any, where: str) -> Array:

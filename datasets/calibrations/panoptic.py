@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from poseboard.datasets.calibrations.format import Cameras, Document, Format
+from poseboard.datasets.calibrations.format import Cameras, Document, Format, has_booleans
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 
@@ -49,7 +49,9 @@ def numbers_below_a_million(values: Any) -> Array | None:
         array = np.array(values)
     except (TypeError, ValueError, OverflowError):
         return None
-    if array.dtype.kind not in "iuf" or not (np.abs(array.astype(np.float64)) < 1e6).all():  # false for NaN
+    if array.dtype.kind not in "iuf" or has_booleans(values):
+        return None
+    if not (np.abs(array.astype(np.float64)) < 1e6).all():  # false for NaN
         return None
     return array.astype(np.float64)
 

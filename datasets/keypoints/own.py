@@ -94,7 +94,8 @@ def read(path: Path, options: Options) -> Keypoints:
     """Read a Parquet file of detections; the module docstring describes its columns.
 
     Raises:
-        InputError: a column is missing or of another type, or a joint of a person occurs twice in a frame.
+        InputError: a column is missing or of another type, a frame is below 0, or a joint of a person occurs twice in a
+            frame.
     """
     if options.joints is not None:
         raise InputError("joints", "the file contains joint names", "leave the option out")
@@ -111,6 +112,8 @@ def read(path: Path, options: Options) -> Keypoints:
             raise
         problem = f"is not a readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
         raise InputError(path, problem, "write the file again") from None
+    if len(table) and (least := int(columns["frame"].min())) < 0:
+        raise InputError(f"{path}: frame", f"is {least} in a line, below 0", "count frames from 0")
     cameras, camera = _codes(columns["camera"], order.cameras)
     joints, joint = _codes(columns["joint"], order.joints)
     named, remarks = canonical_names(joints, f"{path}: joint")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from poseboard.datasets.plausibility.cameras import check_intrinsics, check_rigs
+from poseboard.datasets.plausibility.cameras import check_constancy, check_intrinsics, check_rigs
 from poseboard.datasets.plausibility.images import check_image
 from poseboard.datasets.plausibility.labels import (
     BODY_MM,
@@ -58,6 +58,7 @@ __all__ = [
 
 CHECKS: tuple[Callable[[Labels], Iterator[Finding]], ...] = (
     check_intrinsics,
+    check_constancy,
     check_numbers,
     check_size,
     check_distance,

@@ -129,7 +129,9 @@ class Labels:
         rigs: dict[tuple[object, ...], Sample] = {}
         for sample in self.samples:
             cameras = ((view.name, view.camera) for view in sample.views)
-            calibration = tuple((name, c.K.tobytes(), c.R.tobytes(), c.t.tobytes(), c.size) for name, c in cameras)
+            calibration = tuple(
+                (name, c.K.tobytes(), c.R.tobytes(), c.t.tobytes(), c.dist.tobytes(), c.size) for name, c in cameras
+            )
             rigs.setdefault(calibration, sample)
         return list(rigs.values())
 

@@ -49,6 +49,8 @@ _MOST_DETECTIONS = 200
 """Maximum number of detected people in a view."""
 _SCORES = (-0.05, 1.2)
 """Bounds of confidences; the peaks of heat maps may exceed 1 a little."""
+_LEAST_SCORE = 0.005
+"""Minimum of the median confidence above 0."""
 _MARGIN = 0.1
 """Distance from the image, relative to its longer side, up to which detections count as inside."""
 _LEAST_EXTENT = 0.01
@@ -345,6 +347,10 @@ def check_detections(labels: Labels) -> Iterator[Finding]:
         if outside.any():
             problem = f"{int(outside.sum())} of {len(scores)} scores are outside of 0 to 1, up to {scores.max():.4g}"
             yield Finding(field, problem, "divide them by the detector's largest score", is_error=False)
+        positive = scores[scores > 0]
+        if positive.size and (median := float(np.median(positive))) < _LEAST_SCORE:
+            problem = f"the median score above 0 is {median:.2g}, not {_LEAST_SCORE:g} or more"
+            yield Finding(field, problem, "multiply them, so that the largest score is near 1", is_error=False)
         for problem, remedy in _of_points([(view, _joints(view)) for _, view in views]):
             yield Finding(field, problem, remedy)
         yield from _single_detections(labels, name, views)

@@ -76,14 +76,14 @@ def camera(name: str | None = "east", **of: Callable[[Camera], Any]) -> Callable
     return lambda labels: with_views(labels, change, name)
 
 
-def intrinsics(**of: float) -> Callable[[Labels], Labels]:
+def intrinsics(name: str = "east", /, **of: float) -> Callable[[Labels], Labels]:
     def changed(camera: Camera) -> np.ndarray:
         K = camera.K.copy()
         for place, value in of.items():
             K[int(place[1]), int(place[2])] = value
         return K
 
-    return camera(K=changed)
+    return camera(name, K=changed)
 
 
 def joints(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Labels], Labels]:
@@ -196,6 +196,13 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     "fx of another camera": (intrinsics(_00=4000), "fx", True),
     "skew": (intrinsics(_01=90), "skew", True),
     "centre outside": (intrinsics(_02=1100), "principal point", True),
+    "centre near the border": (
+        lambda labels: annotated(lambda points: points)(intrinsics("north", _12=40)(labels)), "near the border", False,
+    ),
+    "f of one frame": (in_one_frame(intrinsics(_00=950, _11=950)), "camera east: 1 of 24 samples of S1 have an", False),
+    "lens of one frame": (
+        in_one_frame(camera(dist=lambda c: np.array([-0.05, 0, 0, 0, 0]))), "camera east: 1 of 24 samples", False,
+    ),
     "all alike": (camera(None, R=lambda c: cameras()[0].R, t=lambda c: cameras()[0].t), "all 4", True),
     "one twice": (copied("camera"), "cameras east and south: have the same centre", True),
     "all centres at the origin": (camera(None, t=lambda c: np.zeros(3)), "at the origin", True),
@@ -267,6 +274,9 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     "x and y of all": (detections(lambda d: d[..., ::-1], None), "write x before y", True),
     "another camera's": (copied("joints_px"), "views east and south: detections: are the same", True),
     "300 people": (detections(lambda d: np.repeat(d, 300, axis=0)), "300 people", True),
+    "scores in thousandths": (
+        lambda labels: with_views(labels, lambda v: replace(v, confidence=v.confidence / 1000)), "median score", False,
+    ),
     "scores of 100": (
         lambda labels: with_views(labels, lambda v: replace(v, confidence=np.full((1, 17), 100.0))), "scores", False,
     ),
