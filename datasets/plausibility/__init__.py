@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from poseboard.datasets.plausibility.cameras import check_constancy, check_intrinsics, check_rigs
+from poseboard.datasets.plausibility.cameras import check_intrinsics, check_rigs
 from poseboard.datasets.plausibility.images import check_image
 from poseboard.datasets.plausibility.labels import (
     BODY_MM,
@@ -31,6 +31,7 @@ from poseboard.datasets.plausibility.poses import (
     check_sides,
     check_size,
 )
+from poseboard.datasets.plausibility.sequences import check_constancy, check_frames
 from poseboard.datasets.plausibility.views import (
     check_annotations,
     check_boxes,
@@ -59,6 +60,7 @@ __all__ = [
 CHECKS: tuple[Callable[[Labels], Iterator[Finding]], ...] = (
     check_intrinsics,
     check_constancy,
+    check_frames,
     check_numbers,
     check_size,
     check_distance,

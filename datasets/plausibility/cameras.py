@@ -19,8 +19,6 @@ _ASPECT = (0.5, 2.0)
 """Bounds of fx / fy."""
 _OFF_CENTRE = 0.1
 """Distance of the principal point from the border of the image, in its sides, below which it is odd."""
-_OTHER = 0.25
-"""Largest share of a subject's samples in which another calibration of a camera is odd."""
 _LENS = (0.5, 2.0)
 """Bounds of the factor of lens distortion half-way to the corners of the image."""
 _SPREAD_MM = (20.0, 200_000.0)
@@ -85,22 +83,6 @@ def _intrinsics(camera: Camera, is_calibrated: bool) -> Iterator[tuple[str, str,
             f"principal point {_numbers(K[:2, 2])} px is outside or near the border of the image, {width} x {height} px"
         )
         yield problem, "check cx and cy, and that K is of the full image", False
-
-
-def check_constancy(labels: Labels) -> Iterator[Finding]:
-    """Warn if K or the lens of a camera differs in few samples of a subject; views of a single camera may differ."""
-    calibrations: dict[tuple[str, str], dict[tuple[bytes, bytes], list[str]]] = {}
-    for sample in labels.samples:
-        for view in sample.views if len(sample.views) > 1 else ():
-            of_camera = calibrations.setdefault((view.name, sample.group.subject), {})
-            of_camera.setdefault((view.camera.K.tobytes(), view.camera.dist.tobytes()), []).append(sample.key)
-    for (name, subject), of_camera in calibrations.items():
-        usual, *others = sorted(of_camera.values(), key=len, reverse=True)
-        count = sum(map(len, others))
-        if 0 < count <= _OTHER * (count + len(usual)):
-            problem = f"{count} of {count + len(usual)} samples of {subject} have another K or lens than the rest"
-            remedy = "check the calibration of these samples"
-            yield Finding(f"camera {name}", problem, remedy, is_error=False, key=others[0][0])
 
 
 def check_rigs(labels: Labels) -> Iterator[Finding]:

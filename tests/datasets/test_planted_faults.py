@@ -199,6 +199,10 @@ CASES: dict[str, tuple[Callable[[Labels], Labels], str, bool]] = {
     "centre near the border": (
         lambda labels: annotated(lambda points: points)(intrinsics("north", _12=40)(labels)), "near the border", False,
     ),
+    "time reversed": (
+        lambda labels: replace(labels, samples=labels.samples[::-1], truths=labels.truths[::-1]),
+        "frames: go back 23 times", False,
+    ),
     "f of one frame": (in_one_frame(intrinsics(_00=950, _11=950)), "camera east: 1 of 24 samples of S1 have an", False),
     "lens of one frame": (
         in_one_frame(camera(dist=lambda c: np.array([-0.05, 0, 0, 0, 0]))), "camera east: 1 of 24 samples", False,
