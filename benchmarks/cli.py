@@ -19,7 +19,7 @@ from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_tw
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE, RUN_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.files import WholeFiles, parse_yaml
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 if TYPE_CHECKING:
@@ -342,8 +342,6 @@ def data_synthetic(
 
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
-    import yaml
-
     from poseboard.benchmarks.data import render
     from poseboard.datasets.catalog import catalog
 
@@ -363,8 +361,8 @@ def data_synthetic(
     for entry in others or ():
         name, text = _assigned(entry, "frames=4")
         try:
-            options[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            options[name] = parse_yaml(text)
+        except ValueError:
             raise InputError(f"--set {entry}", "the value is not YAML", "write for example --set frames=4") from None
     print(f"{out}: manifest {render(layout, options, out, processes, os.environ.get(CLUSTER_VARIABLE))}")
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from poseboard.datasets.blazepose import SHA256 as BLAZEPOSE_SHA256
 from poseboard.datasets.errors import InputError, did_you_mean
-from poseboard.datasets.files import open_file, read_bytes, write_file
+from poseboard.datasets.files import open_file, parse_json, read_bytes, write_file
 
 _RECORD = "fetched.json"
 _WHEEL = "download.whl"
@@ -156,7 +156,7 @@ def fetch(
 def is_complete(folder: Path, wanted: Bundle) -> bool:
     """Whether a folder has all files of a bundle, unchanged since they were unpacked."""
     try:
-        record = json.loads(read_bytes(folder / _RECORD))
+        record = parse_json(read_bytes(folder / _RECORD))
         hashes = record["files"] if record["package"] == wanted.package else {}
         return bool(hashes) and all(
             hashlib.sha256(read_bytes(folder / PurePosixPath(name))).hexdigest() == sha256

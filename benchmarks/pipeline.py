@@ -27,7 +27,7 @@ from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import files_sha256, parse_yaml, write_file
+from poseboard.datasets.files import files_sha256, parse_json, parse_yaml, read_bytes, read_file, write_file
 from poseboard.protocols.decisions import REFERENCE
 from poseboard.protocols.records import RowKind, Score, ScoreFile, row_paths
 from poseboard.protocols.submissions import submission_folders
@@ -56,7 +56,7 @@ def in_profile(path: Path, profile: str | None = None) -> Iterator[Plan]:
     Raises:
         InputError: the profile is unknown, or another process runs the pipeline.
     """
-    with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
+    with only_writer(Path(os.path.realpath(path)).parent / ".repro.lock", "running the pipeline"):
         plan = Plan.read(path)
         if profile is not None:
             plan = plan.in_profile(profile)
@@ -142,7 +142,7 @@ def write_plan(plan: Plan) -> None:
     keep_reference(plan)
     if not plan.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it
         write_run(plan.home, plan.own_profile)
-    write_file(plan.layout.snapshot, (plan.home / "params.yaml").read_bytes())
+    write_file(plan.layout.snapshot, read_bytes(plan.home / "params.yaml"))
     for path, content in planned(plan).items():
         write_file(path, content)
     kinds: tuple[RowKind, ...] = ("checkpoints", "predictions")
@@ -152,12 +152,21 @@ def write_plan(plan: Plan) -> None:
 
 
 def stage_names(plan: Plan) -> list[str]:
-    """Names of all stages of dvc.yaml; stages that are generated per row are named like "train@dlt"."""
-    stages = parse_yaml((plan.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    """Names of all stages of dvc.yaml; stages that are generated per row are named like "train@dlt".
+
+    Raises:
+        InputError: dvc.yaml cannot be read.
+    """
+    path, remedy = plan.home / "dvc.yaml", "restore it with git"
+    text = read_file(path, remedy)
+    try:
+        of_rows = {stage: "foreach" in entry for stage, entry in parse_yaml(text.decode())["stages"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(path, "is not a list of stages", remedy) from None
     return [
         name
-        for stage, entry in stages.items()
-        for name in ([f"{stage}@{row}" for row in plan.rows] if "foreach" in entry else [stage])
+        for stage, each_row in of_rows.items()
+        for name in ([f"{stage}@{row}" for row in plan.rows] if each_row else [stage])
     ]
 
 
@@ -182,7 +191,7 @@ def due_stages(plan: Plan) -> list[str]:
 def stage_times(plan: Plan) -> dict[str, float]:
     """Wall time of each stage in its last run on this machine, in seconds; empty: none is recorded."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(plan.layout.stage_times.read_text(encoding="utf-8")))
+        return dict(parse_json(read_bytes(plan.layout.stage_times)))
     return {}
 
 
@@ -193,7 +202,7 @@ def remove_broken_lock(home: Path) -> None:
     """
     path = home / ".dvc" / "tmp" / "rwlock"
     try:
-        json.loads(path.read_bytes())
+        parse_json(read_bytes(path))
     except FileNotFoundError:
         return
     except ValueError:

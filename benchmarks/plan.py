@@ -12,8 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
 from poseboard.benchmarks.layout import Layout, run_file
 from poseboard.benchmarks.params import (
     CLUSTER_VARIABLE,
@@ -29,7 +27,7 @@ from poseboard.benchmarks.params import (
 )
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.errors import InputError, did_you_mean
-from poseboard.datasets.files import parse_yaml
+from poseboard.datasets.files import parse_yaml, read_bytes
 from poseboard.datasets.sample import Dataset, FileState, Status
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, declared_inputs, find_learner, is_separable, predicts
@@ -298,7 +296,7 @@ class Plan:
             root: folder of the data set.
             kind: name of the adapter; None: the kind in params.yaml, or the name of the data set.
         """
-        entry = {**self.params.datasets.get(dataset, {}), "root": str(root.resolve())}
+        entry = {**self.params.datasets.get(dataset, {}), "root": os.path.realpath(root)}
         datasets = {**self.params.datasets, dataset: entry if kind is None else {**entry, KIND: kind}}
         return replace(self, params=self.params.model_copy(update={"datasets": datasets}))
 
@@ -482,7 +480,8 @@ class Plan:
         if root is not None:
             if not isinstance(root, str) or not root:
                 raise InputError(f"{where}.root", f"{root!r} is not a path", "name a folder, or null")
-            return DataSource(name, (self.home / root).resolve(), options, is_named=True, is_partial=partial, kind=kind)
+            folder = Path(os.path.realpath(self.home / root))  # unlike `resolve`, without an error for a link to itself
+            return DataSource(name, folder, options, is_named=True, is_partial=partial, kind=kind)
         if (world := self._world(name)) is None:
             folder = self.home / "data" / name
             return DataSource(name, folder if folder.exists() else None, options, is_partial=partial, kind=kind)
@@ -589,8 +588,8 @@ def profile_of_run(home: Path) -> str:
     """
     path = run_file(home)
     try:
-        return str(parse_yaml(path.read_text(encoding="utf-8"))["run"]["profile"])
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
+        return str(parse_yaml(read_bytes(path).decode())["run"]["profile"])
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(path, "does not name the profile of a run", "run `poseboard repro`, which writes it") from None
 
 

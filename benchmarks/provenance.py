@@ -22,6 +22,7 @@ import poseboard.methods.base
 from poseboard.benchmarks.layout import Layout
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import open_file, read_bytes
 from poseboard.datasets.sample import FileState
 from poseboard.methods.base import module_and_class
 from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_path
@@ -35,7 +36,7 @@ _PACKAGES = ("torch", "numpy", "numba", "scipy", "lightning-fabric", "pandas", "
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -67,7 +68,7 @@ def weights_sha256(layout: Layout, weights: Path) -> str:
 def training_path(layout: Layout, weights: Path) -> Path | None:
     """Path of the training record of a checkpoint; None if the checkpoint is not at a path of `Layout.checkpoint`."""
     results = (layout.home / "results").resolve()
-    path = weights.resolve()
+    path = Path(os.path.realpath(weights))
     match path.relative_to(results).parts if path.is_relative_to(results) else ():
         case (profile, "checkpoints", row, dataset, _):
             return row_path(results / profile, "training", row, dataset)
@@ -210,7 +211,7 @@ def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
     if path.suffix != ".py":
         return ()
     try:
-        waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+        waiting: list[ast.AST] = [ast.parse(read_bytes(path))]
     except SyntaxError as error:
         raise InputError(f"{path}:{error.lineno}", f"is not Python ({error.msg})", "correct this line") from None
     files: list[Path] = []

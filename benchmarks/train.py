@@ -30,7 +30,7 @@ from poseboard.benchmarks.provenance import (
     weights_sha256,
 )
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import open_file, parse_json, read_bytes, write_file
 from poseboard.datasets.sample import images_sha256
 from poseboard.methods.base import LabelledSamples, Training, declared_inputs
 from poseboard.methods.checkpoint import Checkpoint
@@ -385,7 +385,7 @@ def _write(
 
 
 def _copy(source: Path, target: Path, digest: str | None) -> None:
-    with source.open("rb") as file:
+    with open_file(source) as file:
         write_file(target, partial(shutil.copyfileobj, file), durable=True)
     if file_sha256(target) != digest:
         target.unlink()
@@ -441,7 +441,7 @@ def _finished(run: Run) -> Path:
 def _is_finished(run: Run, bases: Mapping[int, dict[str, Any]]) -> bool:
     """Whether all seeds are trained, and neither their dependencies nor their checkpoints have changed since."""
     try:
-        known = json.loads(_finished(run).read_text(encoding="utf-8"))
+        known = parse_json(read_bytes(_finished(run)))
         recorded = TrainingFile.read(run.path("training")).provenance.checkpoint_sha256
         return set(known) == {f"seed{seed}" for seed in bases} and all(
             known[f"seed{seed}"]["basis"] == _sha256(basis)

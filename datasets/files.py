@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import lzma
 import math
 import os
@@ -29,6 +30,7 @@ import yaml
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.errors import InputError
 
@@ -125,17 +127,16 @@ def open_file(path: Path) -> io.BufferedReader:
     """
     try:
         # Without O_NONBLOCK, opening a FIFO waits for a writer.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except ValueError as error:  # a null character in the path
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    state = os.fstat(file.fileno())
-    if not stat.S_ISREG(state.st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
-    if state.st_size > LARGEST_BYTES:
-        file.close()
+    state = os.fstat(descriptor)
+    if stat.S_ISREG(state.st_mode) and state.st_size <= LARGEST_BYTES:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISREG(state.st_mode):
         raise OSError(errno.EFBIG, f"is larger than {LARGEST_BYTES >> 30} GiB", str(path))
-    return file
+    raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -256,8 +257,8 @@ def parse_yaml(text: str) -> Any:
     """Parse a text as YAML 1.2, like DVC: `on` is a string. A repeated key is an error.
 
     Raises:
-        YAMLError: the text is not YAML, or a key is repeated.
-        ValueError: the text is nested too deeply, has many aliases, or has a value that Python cannot represent.
+        ValueError: the text is not YAML, repeats a key, is nested too deeply, has many aliases, or has a value that
+            Python cannot represent. The message names the line of a syntax error.
 
     Example:
         >>> parse_yaml("{on: [a], true_cameras: true}")
@@ -265,7 +266,31 @@ def parse_yaml(text: str) -> Any:
     """
     with contextlib.suppress(yaml.YAMLError):  # the next parser names the line
         check_yaml(text)
-    return YAML(typ="safe").load(text)
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())[:160]
+        raise ValueError(problem if mark is None else f"line {mark.line + 1}: {problem}") from None
+    except (LookupError, RecursionError) as error:  # ruamel.yaml looks up the value of `!!bool maybe`
+        raise ValueError(f"cannot be parsed: {error}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse a text as JSON.
+
+    Raises:
+        ValueError: the text is not JSON, not Unicode, or nested too deeply.
+
+    Example:
+        >>> parse_json("[" * 10**5)
+        Traceback (most recent call last):
+        ValueError: is nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:

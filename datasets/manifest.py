@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_bytes, write_file
+from poseboard.datasets.files import parse_json, read_bytes, write_file
 
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -33,12 +33,12 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(read_bytes(path))
+        content = parse_json(read_bytes(path))
         sequences = content.get("images", {}).values()
         whole = all(_DIGEST.fullmatch(entry["sha256"]) and isinstance(entry["bytes"], int) for entry in sequences)
         if whole and _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
             return dict(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(path, "is not a manifest of a generated world", _AGAIN)
 

@@ -28,7 +28,7 @@ from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
-from poseboard.datasets.files import files_sha256, read_apart, read_file
+from poseboard.datasets.files import files_sha256, parse_json, read_apart, read_file
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton, sides
 
@@ -234,8 +234,8 @@ class MultiHumanPose(Adapter):
         path = self._calibration
         data = read_file(path, self.obtain)
         try:
-            content = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            content = parse_json(data)
+        except ValueError as error:
             raise InputError(path, f"is not JSON ({error})", _COPY) from None
         if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
             raise InputError(path, 'is not an object of cameras "0", "1", …', _COPY)

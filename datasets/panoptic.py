@@ -32,7 +32,7 @@ from poseboard.datasets.calibrations.panoptic import camera_of, entries_of, numb
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import BoxSource, DataState, Facts
-from poseboard.datasets.files import read_file
+from poseboard.datasets.files import parse_json, read_file
 from poseboard.datasets.sample import Group, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO
 
@@ -484,6 +484,6 @@ def _widest(dist: tuple[float, ...]) -> float:
 
 def _parsed(content: bytes, path: Path) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise InputError(path, f"is not JSON ({str(error)[:80]})", _COPY) from None

@@ -22,7 +22,6 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
-from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.calibrations.own import Number, OwnCamera, own_cameras
@@ -85,11 +84,8 @@ def read_rig(path: Path) -> RigFile:
     content = read_file(path, _OBTAIN)
     try:
         values = parse_yaml(content.decode("utf-8"))
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}" if mark is None else f"{path}:{mark.line + 1}"
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())[:120]
-        raise InputError(where, f"is not YAML ({problem})", _EDIT) from None
+    except ValueError as error:
+        raise InputError(path, f"is not YAML ({error})", _EDIT) from None
     if not isinstance(values, dict):
         raise InputError(path, "holds no mapping of fields", _EDIT)
     if "cameras" in values:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles, open_file
+from poseboard.datasets.files import WholeFiles, open_file, parse_json
 from poseboard.protocols.records import ScoreFile
 
 _METADATA_KEY = b"poseboard"
@@ -51,7 +51,7 @@ def read_errors(path: Path, scores: ScoreFile) -> pd.DataFrame:
     try:
         with open_file(path) as file:
             table = pq.read_table(file)
-        binding = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        binding = parse_json((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
         errors: pd.DataFrame = table.to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         first = str(error).splitlines()[0][:120]

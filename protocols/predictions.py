@@ -42,7 +42,7 @@ from pydantic import (
 )
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles, open_file, write_file
+from poseboard.datasets.files import WholeFiles, open_file, parse_json, write_file
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.records import Name, Weights
@@ -400,7 +400,7 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
         problem = f"entry 'poseboard' is larger than {_METADATA_BYTES} bytes"
         raise InputError(f"{path}: metadata", problem, "shorten its options")
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         if any(not part.isprintable() for part in _strings(values)):
             raise InputError(f"{path}: metadata", "a text has control characters", "use printable characters")
         return PredictionInfo.model_validate(values)
@@ -418,11 +418,13 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
 
 def _strings(values: JsonValue) -> Iterator[str]:
     """Iterate over all strings in a JSON value, including the names of fields."""
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, dict | list):
-        for value in [*values, *values.values()] if isinstance(values, dict) else values:
-            yield from _strings(value)
+    waiting: list[JsonValue] = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:

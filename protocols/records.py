@@ -34,7 +34,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -47,7 +46,7 @@ from pydantic import (
 
 from poseboard.datasets.errors import InputError, printable, short
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
-from poseboard.datasets.files import WholeFiles, check_yaml, read_bytes, write_file
+from poseboard.datasets.files import WholeFiles, parse_json, parse_yaml, read_bytes, write_file
 from poseboard.protocols.perturbation import Perturbation
 
 RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
@@ -169,15 +168,12 @@ class Record(BaseModel):
         """Parse a JSON or YAML file; ResultError names the file and the first wrong field."""
         try:
             text = read_bytes(path).decode()
-            if path.suffix == ".yaml":
-                check_yaml(text)
-            values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-            return cls.model_validate(values)
+            return cls.model_validate(parse_yaml(text) if path.suffix == ".yaml" else parse_json(text))
         except ValidationError as error:
             first = error.errors()[0]
             problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
             raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
-        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from poseboard.datasets.boxes import crop_boxes
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_bytes, write_file
+from poseboard.datasets.files import parse_json, read_bytes, write_file
 from poseboard.datasets.sample import Dataset, Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols.condition import Condition
@@ -203,10 +203,10 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
             are raw.
     """
     try:
-        entries = json.loads(read_bytes(path))
+        entries = parse_json(read_bytes(path))
     except FileNotFoundError:
         raise InputError(path, "there is no such file", _REMEDY) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(path, f"cannot be read as JSON ({str(error).splitlines()[0][:80]})", _REMEDY) from None
     if not isinstance(entries, list):
         raise InputError(path, "holds no list", _REMEDY)

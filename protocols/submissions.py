@@ -10,19 +10,20 @@ http or https, and the card is plain YAML without aliases and tags.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, Field, StringConstraints
 
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.files import check_yaml, open_file, read_bytes
+from poseboard.datasets.files import open_file, parse_yaml, read_bytes
 from poseboard.protocols.records import Name, Record, ResultError, check_name
 
 FOLDER = "submissions"
@@ -134,18 +135,15 @@ def read_card(path: Path) -> Card:
         raise InputError(path, "is not UTF-8 text", "write the card as UTF-8") from None
     if len(content) > CARD_BYTES:
         raise InputError(path, f"is larger than {CARD_BYTES} bytes", "shorten the card")
-    try:
-        check_yaml(text)
-        events = list(yaml.parse(text, yaml.SafeLoader))
+    with contextlib.suppress(yaml.YAMLError):  # the next parser names the line
+        events = yaml.parse(text, yaml.SafeLoader)
         if any(isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) for event in events):
             raise InputError(path, "has YAML aliases or tags", "write plain texts and lists")
-        values: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(path, f"is not YAML{line}", "write the card like the example in docs/submissions.md") from None
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        problem = f"is not YAML ({error})"
+        raise InputError(path, problem, "write the card like the example in docs/submissions.md") from None
     if not isinstance(values, dict):
         raise InputError(path, "is not a list of fields", "write the card like the example in docs/submissions.md")
     unknown = [key for key in values if key not in Card.model_fields]

@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import check_yaml, read_bytes
+from poseboard.datasets.files import parse_yaml, read_bytes
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.perturbation import Perturbation, PerturbationKind
-
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml if it is installed: a stage reads all tables."""
 
 
 class Subsets(BaseModel):
@@ -324,10 +320,8 @@ def read_tables(path: Path) -> tuple[Table, ...]:
         InputError: the file cannot be read, or a field is wrong.
     """
     try:
-        text = read_bytes(path).decode()
-        check_yaml(text)
-        values = yaml.load(text, _LOADER)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        values = parse_yaml(read_bytes(path).decode())
+    except (OSError, ValueError) as error:
         raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
     if not isinstance(values, dict) or "numbers" not in values:
         table = _parse(values, str(path))

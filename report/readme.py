@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 from pydantic import Field, ValidationError, field_validator
 
-from poseboard.datasets.files import check_yaml, read_bytes
+from poseboard.datasets.files import parse_yaml, read_bytes
 from poseboard.protocols.records import Record, ResultError
 
 _MARK = "---"
@@ -85,17 +84,14 @@ def _front_matter(path: Path, text: str) -> tuple[About | None, str]:
         return None, text
     end = next(k for k, line in enumerate(lines[1:], 1) if line.strip() == _MARK)
     try:
-        front = "\n".join(lines[1:end])
-        check_yaml(front)
-        values = yaml.safe_load(front)
-        return About.model_validate(values), "\n".join(lines[end + 1 :])
+        about = About.model_validate(parse_yaml("\n".join(lines[1:end])))
+        return about, "\n".join(lines[end + 1 :])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ResultError(f"{path}: front matter: {where}: {first['msg']}; correct it") from None
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ResultError(f"{path}: front matter: is not YAML ({reason}); correct it") from None
+    except ValueError as error:
+        raise ResultError(f"{path}: front matter: is not YAML ({error}); correct it") from None
 
 
 def render(text: str) -> Markup:

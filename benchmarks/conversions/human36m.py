@@ -26,7 +26,7 @@ from poseboard.datasets import human36m_coco as coco
 from poseboard.datasets import human36m_official as official
 from poseboard.datasets.camera import Camera, undistortion_map
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import parse_json, read_bytes, write_file
 from poseboard.datasets.human36m import CAMERAS, LABELS, ROW, TEST_SUBJECTS, TREES, encode_labels, image_path
 from poseboard.datasets.human36m import labels_content as labels_of
 from poseboard.datasets.human36m_toolbox import JOINTS
@@ -283,8 +283,8 @@ def _each_file(
 def _read_record(path: Path) -> dict[str, Any]:
     """Read the record of a finished file; empty if it is missing or unreadable."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(read_bytes(path))
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from poseboard.benchmarks.plan import Plan
 from poseboard.benchmarks.provenance import file_sha256, git_output
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import read_bytes
 from poseboard.protocols.records import check_name
 from poseboard.report.site import build
 
@@ -80,7 +81,7 @@ def check_frozen(home: Path, name: str) -> list[str]:
     """
     path = home / "frozen" / check_name("frozen board", name) / SUMS
     try:
-        lines = [line.split("  ", 1) for line in path.read_text().splitlines() if not line.startswith("#")]
+        lines = [line.split("  ", 1) for line in read_bytes(path).decode().splitlines() if not line.startswith("#")]
         recorded = {file: digest for digest, file in lines}
     except FileNotFoundError:
         raise InputError(path, "does not exist", f"run `poseboard freeze {name}` first") from None

@@ -31,7 +31,7 @@ from poseboard.benchmarks.provenance import changed_code, file_sha256, hardware,
 from poseboard.benchmarks.score import score_files
 from poseboard.benchmarks.train import Processes, train
 from poseboard.datasets.errors import InputError, did_you_mean
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import read_bytes, write_file
 from poseboard.datasets.manifest import NAME as MANIFEST
 from poseboard.datasets.manifest import verify_files
 from poseboard.datasets.sample import Dataset, images_sha256
@@ -425,7 +425,7 @@ class _Verification:
             self._trained_again()
             return self._compare_weights(recorded)
         if self._training is not None:
-            write_file(self._repeat.path("training"), self._run.path("training").read_bytes())
+            write_file(self._repeat.path("training"), read_bytes(self._run.path("training")))
         if not recorded and not any(path.is_file() for path in self._run.checkpoints.values()):
             raise _NotCheckedError("the row has no weights")
         missing = [path.stem for path in self._run.checkpoints.values() if not path.is_file()]

@@ -477,7 +477,7 @@ def _size_lines(cameras: Mapping[str, Camera], videos: Mapping[str, _Video]) -> 
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
 
 
 def _up(option: str | None, measured: Measured | None) -> tuple[Up, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,11 +13,10 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-from ruamel.yaml.error import YAMLError
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import parse_yaml, read_bytes
+from poseboard.datasets.files import parse_json, parse_yaml, read_bytes
 
 Unit = Literal["m", "cm", "mm"]
 """Unit of the translations of a file."""
@@ -87,8 +85,8 @@ class Document:
     def json(self) -> Any:
         """Values of a JSON file; None for other files."""
         try:
-            return json.loads(self.text or "")
-        except (ValueError, RecursionError):
+            return parse_json(self.text or "")
+        except ValueError:
             return None
 
     @cached_property
@@ -98,7 +96,7 @@ class Document:
             return None
         try:
             return parse_yaml(self.text)
-        except (YAMLError, ValueError, RecursionError):
+        except ValueError:
             return None
 
     @cached_property

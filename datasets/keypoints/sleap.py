@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import read_file
+from poseboard.datasets.files import parse_json, read_file
 from poseboard.datasets.keypoints import hdf5
 from poseboard.datasets.keypoints.files import files_of, head, whole_frames
 from poseboard.datasets.keypoints.joint_sets import canonical_names
@@ -95,9 +94,9 @@ def _axes(content: h5py.File, name: str, order: tuple[str, ...], file: Path) -> 
     dims = content[name].attrs.get("dims")
     if dims is not None:
         try:
-            stored = json.loads(dims)
+            stored = parse_json(dims)
             values = values.transpose([stored.index(axis) for axis in order])
-        except (TypeError, ValueError, AttributeError, RecursionError):
+        except (TypeError, ValueError, AttributeError):
             raise InputError(f"{file}: {name}.dims", f"does not name the axes {', '.join(order)}", _EXPORT) from None
     if values.ndim != len(order) or values.dtype.kind not in "fiu":
         raise InputError(f"{file}: {name}", f"has {values.ndim} axes of {values.dtype}, not {len(order)}", _EXPORT)

@@ -155,7 +155,7 @@ def card_text(**fields: Any) -> str:
         ("a: &a [x]\nb: &b [*a, *a]\nname: [*b, *b]\n", "has YAML aliases or tags"),
         ("name: !!python/object/apply:os.system [id]\n", "has YAML aliases or tags"),
         ("[" * 10_000, "is not YAML"),
-        ("a: b: c", "is not YAML (line 1)"),
+        ("a: b: c", "is not YAML (line 1: "),
         ("- a\n", "is not a list of fields"),
         ("name: x\n", "title: field required"),
     ],

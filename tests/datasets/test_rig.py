@@ -172,9 +172,9 @@ FAULTS = {
     ),
     "    c: [": ("    swap_sides: 1\n    c: [", r"rig.yaml: cameras.left: swap_sides: input should be a valid boolean"),
     '  "left"': ('  "middle"', r"cameras.middle: detections.parquet has no such camera; delete the camera, or give it"),
-    "cameras:\n": ("cameras:\n  - 1\n", r"rig.yaml:4: is not YAML"),
+    "cameras:\n": ("cameras:\n  - 1\n", r"rig.yaml: is not YAML \(line 4: "),
     "    size: [1920, 1080]": ("    size: 1920", r"rig.yaml: cameras.left: size: input should be a valid tuple"),
-    "fps: 60\nc": ("fps: 60\nfps: 50\nc", r"rig.yaml:2: is not YAML \(found duplicate key"),
+    "fps: 60\nc": ("fps: 60\nfps: 50\nc", r"rig.yaml: is not YAML \(line 2: found duplicate key"),
     "fps": ("up: upwards\nfps", r"rig.yaml: up: input should be 'x', 'y', 'z'"),
     "cameras": ("truth: {file: none.trc}\ncameras", r"none.trc: does not exist"),
 }
