@@ -38,6 +38,7 @@ and van Zwet, Statistics in Medicine 2022).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
@@ -445,7 +446,7 @@ def judge(
         )
         for pair, (kind, spread), mark, (low, high) in zip(comparison.pairs, spreads, decided, intervals, strict=True)
     ]
-    ranks = [_placed(rank, len(comparison.ranks), pairs, scores) for rank in comparison.ranks]
+    ranks = _placed(comparison.ranks, pairs, scores)
     return comparison.model_copy(update={"pairs": pairs, "ranks": ranks, "marks": "step-down"})
 
 
@@ -511,10 +512,11 @@ def _decided(
     """Decide which pairs get a mark. Pairs with an unranked row, no spread or too few groups are not tested."""
     by_pair = list(zip(comparison.pairs, trainings, strict=True))
     recorded = {name for pair, (_, values) in by_pair if values for name in (pair.a, pair.b)}
+    unranked, compared = set(comparison.unranked), len(comparison.ranked_pairs)
     tests: dict[int, PairTest] = {}
     for k, (pair, of_pair) in enumerate(by_pair):
-        ranked = {pair.a, pair.b}.isdisjoint(comparison.unranked)
-        if not ranked or spreads[k][1] is None or few_groups(pair.n_groups, len(comparison.ranked_pairs)):
+        ranked = unranked.isdisjoint((pair.a, pair.b))
+        if not ranked or spreads[k][1] is None or few_groups(pair.n_groups, compared):
             continue
         if (test := _pair_test(pair, of_pair, recorded)) is not None:
             tests[k] = test
@@ -563,18 +565,25 @@ def _differences(pair: PairedDifference, scores: Mapping[str, Score], learned: C
     return {seed: a[seed] - b[seed] for seed in a if seed in b}
 
 
-def _placed(rank: Rank, rows: int, pairs: Sequence[PairedDifference], scores: Mapping[str, Score]) -> Rank:
-    """Add the interval of ranks that is consistent with the marks."""
-    better = worse = 0
+def _placed(ranks: Sequence[Rank], pairs: Sequence[PairedDifference], scores: Mapping[str, Score]) -> list[Rank]:
+    """Add the intervals of ranks that are consistent with the marks."""
+    if not ranks:
+        return []
+    lower_is_better = scores[ranks[0].method].lower_is_better
+    wins, losses = Counter[str](), Counter[str]()
     for pair in pairs:
-        if not pair.decided or rank.method not in (pair.a, pair.b):
-            continue
-        lower = (pair.difference < 0) == (rank.method == pair.a)
-        if lower == scores[rank.method].lower_is_better:
-            worse += 1
-        else:
-            better += 1
-    return rank.model_copy(update={"ci95": (min(1 + better, rank.rank), max(rows - worse, rank.rank))})
+        if pair.decided:
+            a_is_better = (pair.difference < 0) == lower_is_better
+            wins[pair.a if a_is_better else pair.b] += 1
+            losses[pair.b if a_is_better else pair.a] += 1
+    return [
+        rank.model_copy(
+            update={
+                "ci95": (min(1 + losses[rank.method], rank.rank), max(len(ranks) - wins[rank.method], rank.rank)),
+            }
+        )
+        for rank in ranks
+    ]
 
 
 def places(scores: Mapping[str, Score]) -> list[Rank]:
