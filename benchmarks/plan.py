@@ -363,7 +363,7 @@ class Plan:
                 yield run if run.names_dataset else replace(run, left_out=self._misfit(run))
                 continue
             entry = run.source.entry
-            where = f"; to be had from {entry.obtain}" if entry is not None else ""
+            where = f"; to run on it, {entry.obtain}" if entry is not None else ""
             yield replace(run, left_out=f"no folder is named and data/{dataset} is not there{where}")
 
     def run(self, row: str, dataset: str) -> Run:

@@ -78,7 +78,7 @@ class Entry:
         if self.writer_module is None:
             names = ", ".join(entry.name for entry in _ENTRIES if entry.layout is not None)
             problem = "no synthetic world is written in its layout"
-            raise InputError(f"data set {self.name!r}", problem, f"one of {names}")
+            raise InputError(f"data set {self.name!r}", problem, f"use one of {names}")
         return import_module(self.writer_module)
 
     def status(self, root: Path | None = None) -> Status:

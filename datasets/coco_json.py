@@ -169,7 +169,7 @@ def visible(flags: Array, where: str) -> NDArray[np.bool_]:
     """Mask of flags (m, J) that are not 0; InputError names ``where``, with {} for the row, if one is not 0, 1 or 2."""
     wrong = ~np.isin(flags, (0, 1, 2)).all(axis=-1)
     if wrong.any():
-        raise InputError(where.format(int(wrong.argmax())), "has a visibility other than 0, 1 and 2", COPY)
+        raise InputError(where.format(int(wrong.argmax())), "has a visibility that is not 0, 1 or 2", COPY)
     return np.asarray(flags > 0)
 
 
@@ -196,7 +196,9 @@ class Images:
         names = [image.file_name for image in images]
         for row, name in enumerate(names):
             if {"", "..", "."} & set(name.split("/")) or "\\" in name or "\0" in name:
-                raise InputError(f"{path}: images[{row}].file_name", "is not a path below the images", COPY)
+                raise InputError(
+                    f"{path}: images[{row}].file_name", f"{name[:80]!r} is not a path below the images", COPY
+                )
         if len(np.unique(ids)) < len(ids):
             values, counts = np.unique(ids, return_counts=True)
             raise InputError(f"{path}: images", f"id {values[counts > 1][0]} occurs twice", COPY)
@@ -343,7 +345,7 @@ def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, 
             raise InputError(f"{path}: [{row}].root_cam", problem, f"use the detector's own file; {obtain}")
     scored = [entry.score is not None for entry in entries]
     if any(scored) and not all(scored):
-        raise InputError(f"{path}: [{scored.index(False)}].score", "field is missing", COPY)
+        raise InputError(f"{path}: [{scored.index(False)}].score", "field is missing, but other boxes have it", COPY)
     ids = [entry.image_id for entry in entries]
     image = images.find(ids) if partial else images.rows(ids, f"{path}: ")
     is_person = np.array([entry.category_id == 1 for entry in entries], dtype=np.bool_)
@@ -362,5 +364,5 @@ def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
         for name, value, (least, most) in (("depth", depth, _DEPTHS_MM), ("extent", extent, _EXTENTS_MM)):
             if not least <= value <= most:
                 factor = scale_to(float(np.median(extents_mm(joints_mm[:1000]))), BODY_MM)
-                remedy = COPY if factor is None else f"multiply the joints by {factor:g}"
-                raise InputError(where, f"median {name} of people is {value:.4g} mm: wrong unit", remedy)
+                remedy = "convert the joints to mm" if factor is None else f"multiply the joints by {factor:g}"
+                raise InputError(where, f"median {name} of people is {value:.4g} mm, so the unit is wrong", remedy)

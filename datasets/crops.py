@@ -76,7 +76,7 @@ class CropStore:
         resampling: Resampling = "area",
     ) -> None:
         if side_px < 1 or not box_scale > 0:
-            raise InputError("crops", f"side {side_px} px, box scale {box_scale}: both must be above 0")
+            raise InputError("crops", f"side is {side_px} px and box scale {box_scale}", "use numbers above 0")
         self._dataset, self._folder = dataset, Path(folder)
         self._side_px, self._box_scale = int(side_px), float(box_scale)
         self._progress, self._resampling = progress, resampling

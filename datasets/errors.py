@@ -73,10 +73,31 @@ def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) 
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        # Pydantic puts "Value error, " before the text of our validators.
-        problem = first["msg"].removeprefix("Value error, ")
-        problem = problem[:1].lower() + problem[1:]
-        known = ", ".join(sorted(field_info.alias or name for name, field_info in kind.model_fields.items()))
-        raise InputError(f"{where}: {field}" if field else where, problem, f"known: {known}") from None
+        names = sorted(field_info.alias or name for name, field_info in kind.model_fields.items())
+        raise field_error(where, error, names) from None
+
+
+def field_error(where: str | Path, error: ValidationError, names: Iterable[str], section: str = "") -> InputError:
+    """InputError for the first invalid field of a pydantic model, with the value if it is short.
+
+    Args:
+        where: file or setting.
+        error: error of pydantic.
+        names: names of the valid fields.
+        section: section of ``where`` that has the fields.
+    """
+    first = error.errors()[0]
+    field = ".".join(map(str, (*([section] if section else []), *first["loc"])))
+    # Pydantic puts "Value error, " before the text of our validators.
+    problem = first["msg"].removeprefix("Value error, ")
+    problem = problem[:1].lower() + problem[1:]
+    if first["type"] == "missing":
+        problem, remedy = "field is missing", "add it"
+    elif first["type"] == "extra_forbidden":
+        problem, remedy = "there is no such field", f"remove it, or use one of {', '.join(names)}"
+    else:
+        remedy = "correct the value"
+        value = first["input"]
+        if value is None or isinstance(value, bool | int | float | str):
+            problem += f" (is {value!r})"
+    return InputError(f"{where}: {field}" if field else where, problem, remedy)

@@ -361,7 +361,7 @@ class _Labels:
             },
         )
         if table.ndim != 1 or not len(table):
-            raise self._wrong("table", f"shape is {table.shape}, not (rows,)")
+            raise self._wrong("table", f"shape is {table.shape}, not (poses,)")
         self.digest = labels_digest((self.subjects, self.camera_names, self.actions), self.cameras, table)
         self.subject = self._index(table, "subject_idx", len(self.subjects))
         self.action = self._index(table, "action_idx", len(self.actions))
@@ -478,16 +478,20 @@ def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
         try:
             arrays.append(np.asarray(content[field]))
         except ValueError:
-            raise InputError(f"{path}: {field}", "rows differ in shape", remedy) from None
+            raise InputError(f"{path}: {field}", "poses differ in shape", remedy) from None
     joints, indexes = arrays
     if joints.ndim != 3 or joints.shape[2] != 3 or joints.dtype.kind != "f":
         raise InputError(f"{path}: keypoints_3d", f"is {joints.dtype} {joints.shape}, not floats (n, J, 3)", remedy)
     if indexes.shape != joints.shape[:1] or indexes.dtype.kind not in "iu":
-        raise InputError(f"{path}: indexes", f"is {indexes.dtype} {indexes.shape} for {len(joints)} poses", remedy)
+        raise InputError(
+            f"{path}: indexes",
+            f"is {indexes.dtype} {indexes.shape}, not one integer for each of {len(joints)} poses",
+            remedy,
+        )
     order = np.argsort(indexes, kind="stable")
     if not np.array_equal(indexes[order], np.arange(len(order))):
-        raise InputError(f"{path}: indexes", f"are not each of 0 … {len(order) - 1} once", remedy)
+        raise InputError(f"{path}: indexes", f"do not have each of 0 … {len(order) - 1} once", remedy)
     kept = joints[order][::every].astype(np.float64)
     if len(kept) != len(keys):
-        raise InputError(f"{path}: keypoints_3d", f"{len(kept)} poses for {len(keys)} frames", remedy)
+        raise InputError(f"{path}: keypoints_3d", f"has {len(kept)} poses for {len(keys)} frames", remedy)
     return kept

@@ -66,8 +66,8 @@ SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
 """Subjects of each protocol and split."""
 
 _OBTAIN = (
-    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and boxes: linked "
-    "from the RootNet README (github.com/mks0601/3DMPPE_ROOTNET_RELEASE)"
+    "register at vision.imar.ro/human3.6m and download the images (academic use, no redistribution), and download "
+    "annotations and boxes from the links in the RootNet README (github.com/mks0601/3DMPPE_ROOTNET_RELEASE)"
 )
 _MISSING = (11, 2, 2, 1)
 """Subject, action, sub-action and camera of the video that does not exist."""
@@ -389,7 +389,7 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
     annotated = images.rows([a.image_id for a in file.annotations], f"{path}: annotations")
     counts = np.bincount(annotated, minlength=len(images.ids))
     if len(counts) and counts.max() > 1:
-        problem = f"image {images.ids[counts.argmax()]} has {counts.max()} of them, not one"
+        problem = f"image {images.ids[counts.argmax()]} has {counts.max()}, not one"
         raise InputError(f"{path}: annotations", problem, COPY)
     fields = ("action_idx", "subaction_idx", "frame_idx", "cam_idx")
     action, sub, frame, cam = (np.array([getattr(i, f) for i in file.images], dtype=np.int64) for f in fields)
@@ -421,7 +421,9 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
     moment = moment.reshape(-1)
     twice = np.flatnonzero((np.diff(moment) == 0) & (np.diff(cam[rows]) == 0))
     if twice.size:
-        raise InputError(f"{path}: images", f"{images.names[rows[twice[0]]]} is a moment that occurs twice", COPY)
+        raise InputError(
+            f"{path}: images", f"{images.names[rows[twice[0]]]} has the action, frame and camera of another image", COPY
+        )
     joints_mm = _read_joints(joints_path, unique)
     cameras, centres = _read_cameras(cameras_path, joints_mm[moment], cam[rows] - 1, images.sizes[rows])
     keys = [f"S{number}/{ACTIONS[a - 2]}-{s}/{f:06d}" for a, s, f in unique.tolist()]
@@ -451,9 +453,9 @@ def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: Lef
     counts = np.bincount(detected.image, minlength=len(images.ids))
     wrong = np.flatnonzero(kept & (counts != 1))
     if wrong.size:
-        problem = f"{wrong.size} images have not one usable box, first image {images.ids[wrong[0]]}"
+        problem = f"{wrong.size} images do not have exactly one usable box; the first, {images.ids[wrong[0]]},"
         raise InputError(
-            path, f"{problem} with {counts[wrong[0]]}", "detect people in every image, or set boxes: annotated"
+            path, f"{problem} has {counts[wrong[0]]}", "detect people in every image, or set boxes: annotated"
         )
     boxes, scores = np.zeros((len(images.ids), 4)), np.zeros(len(images.ids))
     boxes[detected.image] = detected.boxes_px

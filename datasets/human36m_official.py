@@ -144,16 +144,16 @@ def _sequences(root: ElementTree.Element, actions: list[str], path: Path) -> tup
     for subject in SUBJECTS:
         for number, row in enumerate(rows[1:], start=1):
             if len(row) != len(columns) or not (row[0].isdecimal() and row[1].isdecimal()):
-                raise InputError(f"{where}: row {number}", "is not action, subaction and a name per subject", _AGAIN)
+                raise InputError(f"{where}: line {number}", "is not action, subaction and a name per subject", _AGAIN)
             action, subaction = int(row[0]), int(row[1])
             if not 1 <= action <= len(actions):
-                raise InputError(f"{where}: row {number}", f"action {action} has no name in actionnames", _AGAIN)
+                raise InputError(f"{where}: line {number}", f"action {action} has no name in actionnames", _AGAIN)
             if action == 1:  # all actions in one, which has no files
                 continue
             prefix, name = row[columns.index(subject)], f"{actions[action - 1]}-{subaction}"
             for text in (prefix, name):  # they become file names
                 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}", text) is None:
-                    raise InputError(f"{where}: row {number}", f"{text[:40]!r} is not a plain name", _AGAIN)
+                    raise InputError(f"{where}: line {number}", f"{text[:40]!r} is not a plain name", _AGAIN)
             sequences.append(Sequence(subject, name, prefix, action, subaction))
         own = [sequence for sequence in sequences if sequence.subject == subject]
         for names in ([sequence.name for sequence in own], [sequence.prefix for sequence in own]):
@@ -243,7 +243,11 @@ def extract(archive: Path, names: Container[str], folder: Path) -> Iterator[tupl
                 if not member.isreg() or name not in names or name in extracted:
                     continue
                 if member.size > _LARGEST_MEMBER:
-                    raise InputError(f"{archive}: {name}", f"claims {member.size / 2**30:.0f} GB", _AGAIN)
+                    raise InputError(
+                        f"{archive}: {name}",
+                        f"claims {member.size / 2**30:.0f} GB, which is too large",
+                        _AGAIN,
+                    )
                 content = tar.extractfile(member)
                 assert content is not None
                 with (folder / name).open("wb") as file:
@@ -305,7 +309,7 @@ def read_boxes(path: Path, frames: NDArray[np.int64]) -> NDArray[np.int64]:
 def _box_of(mask: NDArray[np.generic], where: str) -> tuple[int, int, int, int]:
     """Square box of a mask (H, W), which MATLAB stores columns first; InputError if the mask is empty."""
     if mask.ndim != 2:
-        raise InputError(where, f"has shape {mask.shape}", _AGAIN)
+        raise InputError(where, f"has shape {mask.shape}, not (width, height)", _AGAIN)
     box = square_box_of(mask)
     if box[2] - box[0] < _SMALLEST_BOX_PX:
         raise InputError(where, "mask is empty", _AGAIN)

@@ -27,8 +27,8 @@ class Human36MRigs(Human36M):
     title = "Unseen rigs (in the layout of Human3.6M multi-view)"
     licence = "none: rendered, or your own"
     obtain = (
-        "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of "
-        f"human36m, with labels at {LABELS}"
+        "choose a profile that renders it, or put sequences of your own rigs there in the layout of human36m, with "
+        f"labels at {LABELS}"
     )
     layout = "human36m_rigs"
     splits = ("train", "test", "known")

@@ -89,8 +89,8 @@ class Human36MToolbox(Adapter):
     title = "Human3.6M (H36M-Toolbox annotations, as epipolar transformers)"
     licence = Human36M.licence
     obtain = (
-        "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and frames: make "
-        "them with github.com/CHUNYUWANG/H36M-Toolbox"
+        "register at vision.imar.ro/human3.6m and download the archives (academic use, no redistribution), then make "
+        "annotations and frames with github.com/CHUNYUWANG/H36M-Toolbox"
     )
     skeleton = HUMAN36M
     views = CAMERAS
@@ -249,14 +249,14 @@ def _read_records(path: Path, split: str) -> _Records:
     for row, record in enumerate(content):
         where = f"{path}: record {row}"
         if not isinstance(record, dict):
-            raise InputError(where, "is not a dict", _REMEDY)
+            raise InputError(where, f"is a {type(record).__name__}, not a dict", _REMEDY)
         numbers = [int(_values(record, name, 1, where)[0]) for name in ("subject", "action", "subaction", "image_id")]
         subject, action, subaction, number = numbers
         camera = int(_values(record, "camera_id", 1, where)[0])
         image = record.get("image")
         # A path must not lead out of the folder of the images.
         if not isinstance(image, str) or not image or ".." in Path(image).parts or Path(image).is_absolute():
-            raise InputError(f"{where}: image", "is not a path below the images", _REMEDY)
+            raise InputError(f"{where}: image", f"{str(image)[:80]!r} is not a path below the images", _REMEDY)
         if not 2 <= action <= len(ACTIONS) + 1 or not 0 <= camera < len(CAMERAS):
             raise InputError(where, f"has action {action}, camera {camera}, not 2 … 16 and 0 … 3", _REMEDY)
         key = f"S{subject}/{ACTIONS[action - 2]}-{subaction}/{number:06d}"
@@ -270,12 +270,12 @@ def _read_records(path: Path, split: str) -> _Records:
         side[row] = 200 * _values(record, "scale", None, where)[0]
         of_record = record.get("camera")
         if not isinstance(of_record, dict):
-            raise InputError(f"{where}: camera", "is not a dict", _REMEDY)
+            raise InputError(f"{where}: camera", f"is a {type(of_record).__name__}, not a dict", _REMEDY)
         cameras[row] = np.concatenate(
             [_values(of_record, name, size, f"{where}: camera") for name, size in of_camera.items()]
         )
         if not side[row] > 0:
-            raise InputError(f"{where}: scale", "is not above 0", _REMEDY)
+            raise InputError(f"{where}: scale", f"is {side[row] / 200:g}, not above 0", _REMEDY)
     R = cameras[:, :9].reshape(count, 3, 3)
     flags = columns["joints_vis"].reshape(count, 17, 3)
     bad = (np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(R) < 0)
@@ -312,7 +312,7 @@ def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> 
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: {name}", "is not an array of numbers", _REMEDY) from None
     if values.size != size if size is not None else not values.size:
-        raise InputError(f"{where}: {name}", f"has {values.size} numbers, {size or 'some'} are expected", _REMEDY)
+        raise InputError(f"{where}: {name}", f"has {values.size} numbers, not {size or 'one or more'}", _REMEDY)
     if not np.isfinite(values).all():
         raise InputError(f"{where}: {name}", "is not finite", _REMEDY)
     return values
@@ -322,7 +322,9 @@ def _frame(root: Path, images: str, path: str, camera: Camera) -> Image:
     """Read a frame and undistort it; (1000, 1000, 3) uint8 RGB."""
     frame = _read(root, images, path)[:SIDE_PX]
     if frame.shape[:2] != (SIDE_PX, SIDE_PX):
-        raise InputError(root / "images" / path, f"frame is {frame.shape[1]} x {frame.shape[0]} px, not 1000", _REMEDY)
+        raise InputError(
+            root / "images" / path, f"frame is {frame.shape[1]} x {frame.shape[0]} px, not 1000 x 1000", _REMEDY
+        )
     return frame if images == "undistorted" else np.asarray(cv2.undistort(frame, camera.K, camera.dist), dtype=np.uint8)
 
 

@@ -100,8 +100,8 @@ class Mpii(Photographs):
     title = "MPII Human Pose"
     licence = "annotations for research, no commercial use; images are YouTube frames"
     obtain = (
-        "human-pose.mpi-inf.mpg.de: images (12.9 GB; research, no commercial use); annotations as JSON: linked from "
-        "the RootNet README, or those of HRNet and mmpose"
+        "download the images from human-pose.mpi-inf.mpg.de (12.9 GB; research, no commercial use), and the "
+        "annotations as JSON from the links in the RootNet README, or from HRNet or mmpose"
     )
     skeleton = MPII
 
@@ -154,4 +154,4 @@ def _size(path: Path) -> tuple[int, int]:
             return image.size
     except (OSError, PIL.Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not an image"
-        raise InputError(path, f"size cannot be read ({reason})", f"its annotations do not have it; {COPY}") from None
+        raise InputError(path, f"size cannot be read ({reason}), and the annotations do not state it", COPY) from None

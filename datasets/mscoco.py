@@ -34,8 +34,8 @@ class MsCoco(Photographs):
     title = "MSCOCO 2017 key points"
     licence = "annotations CC BY 4.0; images under their Flickr licences"
     obtain = (
-        "cocodataset.org: 2017 train and val images (19 GB; under their Flickr licences) and train/val annotations "
-        "(CC BY 4.0)"
+        "download the 2017 train and val images (19 GB; under their Flickr licences) and train/val annotations "
+        "(CC BY 4.0) from cocodataset.org"
     )
     layout = "mscoco"
     skeleton = COCO

@@ -96,8 +96,8 @@ class MuCo(Photographs):
     title = "MuCo-3DHP"
     licence = "non-commercial research, no redistribution"
     obtain = (
-        "generator: SingleShotMultiPerson page of the MPI-INF graphics group (non-commercial research, no "
-        "redistribution); composites and MuCo-3DHP.json: linked from the RootNet README"
+        "download the composites and MuCo-3DHP.json from the links in the RootNet README; the generator is on the "
+        "SingleShotMultiPerson page of the MPI-INF graphics group (non-commercial research, no redistribution)"
     )
     layout = "muco"
     skeleton = MUCO

@@ -72,8 +72,8 @@ TUM14 = Skeleton(
 """The 14 annotated joints of Shelf and Campus."""
 
 _OBTAIN = (
-    "campar.in.tum.de/Chair/MultiHumanPose (research use); calibration and detections: github.com/microsoft/"
-    "voxelpose-pytorch (MIT)"
+    "download the data set from campar.in.tum.de/Chair/MultiHumanPose (research use), and calibration and detections "
+    "from github.com/microsoft/voxelpose-pytorch (MIT)"
 )
 _ACTORS = "actorsGT.mat"
 _FIELDS = ("actor3D", "actor2D")
@@ -209,7 +209,7 @@ class MultiHumanPose(Adapter):
                 path = self._detections_path
                 problem = "there is no such file" if path is None else "holds no frame"
                 raise InputError(
-                    path or self._detections_file, problem, f"without truth, it defines the frames; {self.obtain}"
+                    path or self._detections_file, f"{problem}, but without truth it defines the frames", self.obtain
                 )
             return dict.fromkeys(sorted(detected))
         numbers = sorted(detected | set(range(len(self._actors[0]))))

@@ -73,8 +73,8 @@ class MuPoTS(Photographs):
     title = "MuPoTS-3D"
     licence = "non-commercial research, no redistribution"
     obtain = (
-        "images: SingleShotMultiPerson page of the MPI-INF graphics group (6 GB; non-commercial research, no "
-        "redistribution); MuPoTS-3D.json and the detector's boxes: linked from the RootNet README"
+        "download the images from the SingleShotMultiPerson page of the MPI-INF graphics group (6 GB; non-commercial "
+        "research, no redistribution), and MuPoTS-3D.json and the detector's boxes from the links in the RootNet README"
     )
     layout = "mupots"
     skeleton = MUPOTS

@@ -81,8 +81,9 @@ JOINTS19 = (
 """Joints of the files, in their order. (A table in circulation has wrong names for the last four.)"""
 
 _OBTAIN = (
-    "non-commercial research: sequences, HD videos, calibration and poses with the scripts of "
-    "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox, whose hdImgsExtractor makes the images"
+    "download sequences, HD videos, calibration and poses with the scripts of "
+    "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox (non-commercial research), and extract the images with "
+    "its hdImgsExtractor"
 )
 
 _LEAST_CONFIDENCE = 0.1
@@ -149,9 +150,11 @@ class Panoptic(Adapter):
         for field, names, form in (("sequences", named, _NAME), ("cameras", list(cameras), _CAMERA)):
             wrong = [name for name in names if not form.fullmatch(name)]
             if wrong or not names or len(set(names)) < len(names):
-                problem = f"{wrong[0]!r} is not a name" if wrong else "name each once, and at least one"
+                problem = f"{wrong[0]!r} is not a name" if wrong else "is empty" if not names else "repeats a name"
                 raise InputError(
-                    f"{self.name}: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}"
+                    f"{self.name}: {field}",
+                    problem,
+                    f"name each once, such as {', '.join((*SEQUENCES['test'], *CAMERAS))}",
                 )
         if boxes == "detections" and people == "all":
             raise InputError(f"{self.name}: boxes", "detections are of one person", "set boxes: joints, or people: one")
@@ -304,7 +307,7 @@ class Panoptic(Adapter):
     def _scene(self, name: str) -> _Scene:
         if name not in self._scenes:
             if name not in self._present:
-                remedy = f"get it, or list only your sequences under datasets.{self.name}.sequences"
+                remedy = f"download it, or list only your sequences under datasets.{self.name}.sequences"
                 raise InputError(self._calibration_path(name), f"sequence {name} is missing", remedy)
             self._scenes[name] = _read_scene(
                 self.root / name, RANGES.get(name), self._every, self._people == "all", self.centre_annotated
@@ -406,7 +409,7 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
     """Read the poses (P, 17, 3), mm, of bodies with an annotated joint, or with an annotated body centre."""
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
-        raise InputError(f"{path}: bodies", "is not a list", _COPY)
+        raise InputError(f"{path}: bodies", "is missing or not a list", _COPY)
     joints = np.empty((len(bodies), len(JOINTS19), 4))
     for row, body in enumerate(bodies):
         values = numbers_below_a_million(body.get("joints19") if isinstance(body, dict) else None)
@@ -417,7 +420,7 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
             raise InputError(f"{path}: bodies[{row}].joints19", "is all zeros", _COPY)
         confidence = joints[row, :, 3]
         if ((confidence < 0) & (confidence != -1)).any():  # a joint without a label has -1
-            problem = f"has the confidence {confidence.min():.4g}"
+            problem = f"has a confidence of {confidence.min():.4g}, below 0"
             raise InputError(f"{path}: bodies[{row}].joints19", problem, _COPY)
     coco = joints[:, _ROWS]
     annotated = coco[..., 3:] > _LEAST_CONFIDENCE
@@ -433,7 +436,7 @@ def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str
     for name in names:
         where = f"{path}: {name}"
         if name not in by_name:
-            raise InputError(where, "there is no such camera", f"choose other cameras under {option}")
+            raise InputError(where, "there is no such camera", f"remove the camera from {option}")
         cameras[name] = camera_of(by_name[name], _MM, where, _COPY)
     return cameras
 

@@ -67,7 +67,7 @@ class PanopticPeople(Panoptic):
 
     name = "panoptic-people"
     title = "CMU Panoptic, several people with given 2D detections"
-    obtain = f"{Panoptic.obtain}; 2D detections: run a detector of COCO's joints on the HD images"
+    obtain = f"{Panoptic.obtain}; for 2D detections, run a detector of COCO's joints on these images"
     layout = "panoptic_people"
     centre_annotated = True
 
@@ -83,7 +83,9 @@ class PanopticPeople(Panoptic):
             every = 1 if (Path(root) / NAME).is_file() else EVERY
         if other := [name for name in cameras if cameras != "all" and name not in HD_CAMERAS]:
             raise InputError(
-                f"{self.name}: cameras", f"{other[0]!r} is not an HD camera", f"such as {', '.join(CAMERAS)}"
+                f"{self.name}: cameras",
+                f"{other[0]!r} is not an HD camera",
+                f"name HD cameras, such as {', '.join(CAMERAS)}",
             )
         super().__init__(root, {"test": sequences}, cameras, every, people="all", synthetic=synthetic)
         self._of_scene: dict[str, Detections] = {}

@@ -84,8 +84,8 @@ class Pw3d(Photographs):
     title = "3DPW"
     licence = "research only"
     obtain = (
-        "images: virtualhumans.mpi-inf.mpg.de/3DPW (5 GB; research only, by a form); "
-        "3DPW_{train,validation,test}.json: linked from the RootNet README"
+        "download the images from virtualhumans.mpi-inf.mpg.de/3DPW (5 GB; research only, by a form), and "
+        "3DPW_{train,validation,test}.json from the links in the RootNet README"
     )
     layout = "pw3d"
     skeleton = SMPL

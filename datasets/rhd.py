@@ -83,7 +83,7 @@ class Rhd(Adapter):
     name = "rhd"
     title = "Rendered Hand Pose"
     licence = "see the data set's page"
-    obtain = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
+    obtain = "download RHD_published_v2 from the Rendered Handpose Dataset page of the Freiburg computer vision group"
     skeleton = RHD_HAND
     views = ("camera",)
 
@@ -222,7 +222,7 @@ def _read_annotations(path: Path) -> _Annotations:
     for number, entry in content.items():
         where = f"{path}: {str(number)[:40]}"
         if not isinstance(number, int) or not 0 <= number < 100_000 or not isinstance(entry, dict):
-            raise InputError(where, "is not a numbered picture", _COPY)
+            raise InputError(where, "is not a picture number of 0 to 99999 with a dict of fields", _COPY)
         for field, shape in shapes.items():
             if field not in entry:
                 raise InputError(f"{where}.{field}", "field is missing", _COPY)

@@ -40,8 +40,10 @@ from poseboard.datasets.video import Video, is_near_size
 RIG_FILE = "rig.yaml"
 DETECTIONS_FILE = "detections.parquet"
 
-_OBTAIN = "your own recording: `poseboard rig new NAME --calibration FILE --detections PATH`, see docs/rig.md"
-_EDIT = "correct the line, or write the file again by `poseboard rig new`"
+_OBTAIN = (
+    "make it of your recording with `poseboard rig new NAME --calibration FILE --detections PATH`, see docs/rig.md"
+)
+_EDIT = "correct the line, or write the file again with `poseboard rig new`"
 _MOST_FRAMES = 10_000_000
 
 
@@ -283,7 +285,11 @@ class Rig(Adapter):
             remedy = "correct offset_frames, or the frame numbers of the detections"
             raise InputError(where, "no two cameras have detections at the same time", remedy)
         if last - first >= _MOST_FRAMES:
-            raise InputError(where, f"detections span {last - first + 1} frames", "correct the frame numbers")
+            raise InputError(
+                where,
+                f"detections span {last - first + 1} frames, more than {_MOST_FRAMES}",
+                "count the frames of each video from 0",
+            )
         return range(first, last + 1)
 
     def inspect(self) -> tuple[DataState, str]:
@@ -419,7 +425,11 @@ class Rig(Adapter):
             video = _open_video(path, FileState.of(path))
             if entry.size is not None and not is_near_size(entry.size, video.size):
                 size = f"{video.size[0]} x {video.size[1]}"
-                raise InputError(where, f"{path.name} is {size}, size is {list(entry.size)}", "correct one of them")
+                raise InputError(
+                    where,
+                    f"{path.name} is {size} px, but size is {list(entry.size)}",
+                    "name the video of this camera, or correct its size",
+                )
             frames[name] = video.frames
         return frames
 

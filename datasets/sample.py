@@ -97,7 +97,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
         data = read_bytes(path)
     except OSError as error:
         raise InputError(
-            path, f"image cannot be read ({error.strerror})", "check the data set's images folder"
+            path, f"image cannot be read ({error.strerror})", "copy it into the images of the data set"
         ) from None
     image = decode_image(data, path)
     height, width = image.shape[:2]
@@ -221,7 +221,7 @@ class View:
         if max(box[2] - box[0], box[3] - box[1]) > _LARGEST_BOX_PX:
             problem = f"box {person} is {box[2] - box[0]} x {box[3] - box[1]} px"
             raise InputError(
-                f"view {self.name}: boxes", problem, f"correct it; at most {_LARGEST_BOX_PX} px are cropped"
+                f"view {self.name}: boxes", problem, f"correct the box to a side of at most {_LARGEST_BOX_PX} px"
             )
         size = (side_px, side_px)
         joints = self.joints_px

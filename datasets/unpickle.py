@@ -51,7 +51,7 @@ def read_pickle(path: Path) -> Any:
     try:
         data = read_bytes(path)
     except OSError as error:
-        raise InputError(path, f"file cannot be read ({error.strerror})", "check the path") from None
+        raise InputError(path, f"file cannot be read ({error.strerror})", "correct the path") from None
     is_npy = data.startswith(npy.MAGIC_PREFIX)
     value = _decoded(lambda: _npy_payload(data) if is_npy else data, path)
     if is_npy and isinstance(value, np.ndarray) and value.shape == () and value.dtype == object:

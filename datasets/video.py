@@ -58,7 +58,7 @@ class Video:
         try:
             open_file(path).close()  # refuses devices
         except OSError as error:
-            raise InputError(path, f"cannot be read ({error.strerror})", "check the path of the video") from None
+            raise InputError(path, f"cannot be read ({error.strerror})", "correct the path of the video") from None
         if not path.stat().st_size:
             raise InputError(path, "video is empty", "record or copy it again")
         self._lock = Lock()  # two threads in one decoder damage the memory of the process
@@ -93,7 +93,7 @@ class Video:
             InputError: the video ends before this frame, or is damaged there.
         """
         if index < 0:
-            raise InputError(f"{self.path}: frame {index}", "is before the first frame", "frames are counted from 0")
+            raise InputError(f"{self.path}: frame {index}", "is before the first frame", "count frames from 0")
         with self._lock:
             if not self._next <= index <= self._next + _FARTHEST_GRAB:
                 self._jump(index)

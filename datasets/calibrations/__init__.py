@@ -72,11 +72,11 @@ def read_calibration(
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(path, "there is no such file", "name the calibration file")
+        raise InputError(path, "there is no such file", "correct the path of the calibration")
     document, kind = _recognised(Document(path), format)
     content = kind.read(document)
     if not content.cameras:
-        raise InputError(document.path, "has no camera", "export the calibration again")
+        raise InputError(document.path, "has no camera", "export the calibration with its cameras")
     decided, source = _unit(kind, unit, document.path, content.cameras, extent_of_people)
     scale = UNIT_MM[decided]
     return Calibration(
@@ -108,7 +108,7 @@ def _recognised(document: Document, name: str | None) -> tuple[Document, Format]
         problem = (
             "is not a calibration of a known format" if name is None else f"is not a calibration of the format {name}"
         )
-        raise InputError(document.path, problem, f"known are {titles}")
+        raise InputError(document.path, problem, f"export it in one of these formats: {titles}")
     parts = list(dict.fromkeys(part.path.name for part, _ in matches))
     if len(parts) > 1:
         raise InputError(document.path, f"has {len(parts)} calibrations: {', '.join(parts)}", "pass one of these files")

@@ -49,7 +49,7 @@ def _read(document: Document) -> Cameras:
         where = f"{document.path}: {key}"
         name = table.get("name", key)
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}.name", f"{name!r} is not a name", "write the name in quotes")
+            raise InputError(f"{where}.name", f"{name!r} is not text", "write the name in quotes")
         if name in cameras:
             raise InputError(f"{where}.name", f"{name!r} names two cameras", "give each camera its own name")
         cameras[name] = camera_of(table, where)

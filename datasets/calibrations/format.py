@@ -25,6 +25,7 @@ UNIT_MM: Mapping[Unit, float] = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
 """Unit -> millimetres."""
 
 _EXPORT = "export the calibration again, or correct the field"
+_ADD = "export the calibration again, or add the field"
 _LARGEST = 64 * 2**20
 _SIZE = "(width, height), pixels"
 
@@ -177,11 +178,10 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
         [1.0, 2.0]
     """
     if value is None:
-        raise InputError(where, "field is missing", _EXPORT)
+        raise InputError(where, "field is missing", _ADD)
     flat = numbers_of(value, where)
-    wanted = " x ".join(map(str, shape))
     if flat.size != math.prod(shape) or (len(shape) > 1 and np.shape(value) not in (shape, (math.prod(shape),))):
-        raise InputError(where, f"is not {wanted} numbers", _EXPORT)
+        raise InputError(where, f"has shape {np.shape(value)}, not {shape}", _EXPORT)
     return flat.reshape(shape)
 
 
@@ -212,12 +212,14 @@ def has_booleans(value: Any) -> bool:
 def rotation(value: Any, where: str) -> Array:
     """Rotation matrix (3, 3) from a matrix or from a rotation vector (3,) in radians (Rodrigues)."""
     if value is None:
-        raise InputError(where, "field is missing", _EXPORT)
+        raise InputError(where, "field is missing", _ADD)
     flat = numbers_of(value, where)
     if flat.size == 3:
         return np.asarray(cv2.Rodrigues(flat)[0], dtype=np.float64)
     if flat.size != 9:
-        raise InputError(where, "is neither a rotation vector of 3 numbers nor 3 x 3 numbers", _EXPORT)
+        raise InputError(
+            where, f"has {flat.size} numbers, neither a rotation vector of 3 nor a matrix of 3 x 3", _EXPORT
+        )
     return numbers(value, (3, 3), where)
 
 
@@ -230,7 +232,7 @@ def distortion(value: Any, where: str) -> Array:
         InputError: the lens model has coefficients that `Camera` does not have.
     """
     if value is None:
-        raise InputError(where, "field is missing", _EXPORT)
+        raise InputError(where, "field is missing", _ADD)
     flat = numbers_of(value, where)
     if flat.size in (0, 4, 5, 8, 12, 14) and not flat[5:].any():
         return np.pad(flat[:5], (0, 5 - min(flat.size, 5)))
@@ -244,7 +246,7 @@ def image_size(value: Any, where: str) -> tuple[int, int]:
     """Width and height in whole pixels."""
     width, height = numbers(value, (2,), where).tolist()
     if min(width, height) < 1 or width != round(width) or height != round(height):
-        raise InputError(where, f"is {width:g} x {height:g}", f"give {_SIZE}")
+        raise InputError(where, f"is {width:g} x {height:g}, not whole numbers from 1", f"give {_SIZE}")
     return int(width), int(height)
 
 

@@ -28,11 +28,13 @@ def camera_of(entry: Mapping[str, Any], unit_mm: float, where: str, remedy: str)
     for field, shape in _SHAPES.items():
         values = numbers_below_a_million(entry.get(field))
         if values is None or values.shape != shape:
-            raise InputError(f"{where}.{field}", f"is not {' x '.join(map(str, shape))} numbers", remedy)
+            raise InputError(
+                f"{where}.{field}", f"is missing or not {' x '.join(map(str, shape))} numbers below 10^6", remedy
+            )
         fields[field] = values
     width, height = (int(value) for value in fields["resolution"])
     if width < 1 or height < 1:
-        raise InputError(f"{where}.resolution", f"is {width} x {height}", remedy)
+        raise InputError(f"{where}.resolution", f"is {width} x {height}, not above 0", remedy)
     if min(fields["K"][0, 0], fields["K"][1, 1], fields["K"][2, 2]) <= 0:
         raise InputError(where, "camera K has a focal length that is not above 0", remedy)
     try:

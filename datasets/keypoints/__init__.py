@@ -61,13 +61,13 @@ def read_keypoints(
     """
     options = Options(joints, confidence)
     if not path.exists():
-        raise InputError(path, "does not exist", "check the path of the detections")
+        raise InputError(path, "does not exist", "correct the path of the detections")
     if format is None:
         format = _recognised(path)
     if format not in FORMATS:
         raise InputError("format", f"{format} is not a format of 2D detections", did_you_mean(format, FORMATS))
     if not FORMATS[format].recognise(path):
-        raise InputError(path, f"holds no {FORMATS[format].what}", "check the path, or leave the format out")
+        raise InputError(path, f"holds no {FORMATS[format].what}", "correct the path, or leave the format out")
     return FORMATS[format].read(path, options)
 
 
@@ -79,5 +79,5 @@ def _recognised(path: Path) -> str:
         raise InputError(path, f"holds files of several formats: {', '.join(matches)}", "choose one with --format")
     known = "; ".join(f"{name}: {kind.what}" for name, kind in FORMATS.items())
     if path.is_file() and not path.stat().st_size:
-        raise InputError(path, "file is empty", "check the detector")
-    raise InputError(path, "holds no known format of 2D detections", f"known are {known}")
+        raise InputError(path, "file is empty", "run the detector again")
+    raise InputError(path, "holds no known format of 2D detections", f"convert it to one of {known}")

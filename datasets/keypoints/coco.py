@@ -48,7 +48,7 @@ def read(path: Path, options: Options) -> Keypoints:
     results = {file: decode(read_file(file, _COPY), decoder, file, _COPY) for file in files_of(path, (".json",))}
     size = next((len(entry.keypoints) for entries in results.values() for entry in entries), 0)
     if not size:
-        raise InputError(path, "no person in any file", "check the detector, or the path")
+        raise InputError(path, "no person in any file", "correct the path, or run the detector again")
     for file, entries in results.items():
         for row, entry in enumerate(entries):
             if len(entry.keypoints) != size or size % 3:

@@ -126,16 +126,16 @@ def _from_csv(file: Path) -> tuple[Columns, list[Any], Array]:
                 break
             header.append(row)
         if [row[0] for row in header] not in (list(_LEVELS), [_LEVELS[0], *_LEVELS[2:]]):
-            raise InputError(file, "header rows are not scorer, (individuals,) bodyparts, coords", _CSV)
+            raise InputError(file, "header lines are not scorer, (individuals,) bodyparts, coords", _CSV)
         # Labelled frames may have three index columns; the others have an empty header.
         first = next((i for i, cell in enumerate(header[0][1:], 1) if cell), 1)
         if len({len(row) for row in header}) != 1 or first >= len(header[0]):
-            raise InputError(file, "header rows have different lengths", _CSV)
+            raise InputError(file, "header lines have different lengths", _CSV)
         width = len(header[0])
         body = [row for row in csv.reader(io.StringIO(text)) if row][len(header) :]
         short = next((number for number, row in enumerate(body) if len(row) != width), None)
         if short is not None:
-            raise InputError(f"{file}: row {short}", f"has {len(body[short])} cells, not {width}", _CSV)
+            raise InputError(f"{file}: record {short}", f"has {len(body[short])} cells, not {width}", _CSV)
     except csv.Error as error:
         raise InputError(file, f"is not a table ({str(error)[:80].strip()})", _CSV) from None
     columns = list(zip(*(row[first:] for row in header), strict=True))
@@ -168,7 +168,7 @@ def _from_hdf5(file: Path) -> tuple[Columns, list[Any], Array]:
             return _from_table(group, file)
         if "block0_values" in hdf5.names(group):
             return _from_blocks(group, file)
-        raise InputError(file, "holds no table that can be read safely", _CSV)
+        raise InputError(file, "holds no table that can be read without running code", _CSV)
 
 
 def _from_table(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Array]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import open_file
 
-_COPY = "copy the file again from its source"
+_COPY = "export or copy the file again from its source"
 _LARGEST_RATIO, _ALLOWED_BYTES = 2000, 2**28
 
 
@@ -55,11 +55,11 @@ def array(group: h5py.Group, name: str, path: Path) -> NDArray[Any]:
     item = group[name] if name in names(group) else None
     where = f"{path}: {name}"
     if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise InputError(where, "is missing", _COPY)
+        raise InputError(where, "array is missing", _COPY)
     if item.size * max(item.dtype.itemsize, 1) > max(_ALLOWED_BYTES, _LARGEST_RATIO * path.stat().st_size):
-        raise InputError(where, f"shape {item.shape} does not fit into the file", _COPY)
+        raise InputError(where, f"claims shape {item.shape}, which is too large for the file", _COPY)
     if item.external:
-        raise InputError(where, "is stored in another file", "write it into one file")
+        raise InputError(where, "is stored in another file", "write all arrays into one file")
     return np.asarray(item[()])
 
 

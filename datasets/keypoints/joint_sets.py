@@ -328,12 +328,14 @@ def joint_set_of(count: int, name: str | None, where: str) -> tuple[Skeleton, st
         if name not in JOINT_SETS:
             raise InputError("joints", f"{name} is not a joint set", did_you_mean(name, JOINT_SETS))
         if _COUNTS[name] != count:
-            raise InputError(where, f"has {count} joints per person, {name} has {_COUNTS[name]}", _counts())
+            raise InputError(
+                where, f"has {count} joints per person, but {name} has {_COUNTS[name]}", f"use one of {_counts()}"
+            )
         return JOINT_SETS[name], f"joints: {name}"
     for known, size in _COUNTS.items():
         if size == count:
             return JOINT_SETS[known], f"joints: {known}, by their number {count}"
-    raise InputError(where, f"has {count} joints per person", f"known: {_counts()}; convert the file to Parquet")
+    raise InputError(where, f"has {count} joints per person", f"use one of {_counts()}, or convert the file to Parquet")
 
 
 def _counts() -> str:

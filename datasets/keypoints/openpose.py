@@ -60,7 +60,7 @@ def read(path: Path, options: Options) -> Keypoints:
             cleaner.remarks.append(f"{name}: {zeros} people have no joint: OpenPose leaves them out")
     counts = {joints.shape[1]: name for name, (_, joints, _) in tables.items() if len(joints)}
     if not counts:
-        raise InputError(path, "no person in any file", "check the detector, or the folder")
+        raise InputError(path, "no person in any file", "correct the path, or run the detector again")
     if len(counts) > 1:
         (first, camera), (second, other), *_ = counts.items()
         raise InputError(path, f"{camera} has {first} joints, {other} {second}", "use one detector for all cameras")

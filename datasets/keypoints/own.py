@@ -179,7 +179,7 @@ def _column(data: dict[str, Any], name: str, path: Path) -> Any:
     column = data[name]
     kind = _KINDS.get(name, "numbers")
     if kind != "numbers" and column.null_count:
-        raise InputError(where, f"{column.null_count} cells are empty", "fill the column, or delete the rows")
+        raise InputError(where, f"{column.null_count} cells are empty", "fill the cells, or delete their lines")
     try:
         if kind == "text":
             return column.cast(pa.string()).to_numpy()

@@ -40,7 +40,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.confidence is not None and self.confidence not in get_args(Scale):
             remedy = did_you_mean(str(self.confidence), get_args(Scale))
-            raise InputError("confidence", f"{self.confidence} is not a scale", remedy)
+            raise InputError("confidence", f"{self.confidence} is not a scale of confidence", remedy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Keypoints:
         joints = tuple(names.get(joint, joint) for joint in self.joints)
         double = next((joint for joint in joints if joints.count(joint) > 1), None)
         if double is not None:
-            raise InputError(where, f"two joints would be {double}", "choose distinct names")
+            raise InputError(where, f"two joints would be named {double}", "choose another name for one of them")
         return Keypoints(joints, self.cameras, self.remarks)
 
 
@@ -179,7 +179,9 @@ def _check_pixels(xy_px: Array, where: str) -> None:
         return
     farthest = float(np.abs(xy_px).max())
     if farthest > _FARTHEST_PX:
-        raise InputError(f"{where}: coordinates", f"reach {farthest:.4g} px", "write pixels of the image")
+        raise InputError(
+            f"{where}: coordinates", f"reach {farthest:.4g} px, outside of any image", "write pixels of the image"
+        )
     if len(xy_px) > 10 and farthest <= 1.5:
         remedy = "multiply by the image size (OpenPose: --keypoint_scale 0)"
         raise InputError(f"{where}: coordinates", f"are at most {farthest:.3g}: not pixels", remedy)

@@ -118,7 +118,7 @@ def _from_csv(file: Path) -> _Table:
         if name not in table.columns:
             raise InputError(f"{file}: {name}", "column is missing", _EXPORT)
         if table[name].dtype.kind not in "fiu":
-            raise InputError(f"{file}: {name}", "holds no numbers", _EXPORT)
+            raise InputError(f"{file}: {name}", f"holds {table[name].dtype}, not numbers", _EXPORT)
         parts.append(table[name].to_numpy(dtype=np.float64))
     if not nodes:
         raise InputError(file, "has no columns <node>.x", _EXPORT)

@@ -84,10 +84,10 @@ def read_motion(path: Path) -> Motion:
         InputError: the file is of no known format, or damaged.
     """
     if not path.is_file():
-        raise InputError(path, "does not exist", "check the path of the 3D points")
+        raise InputError(path, "does not exist", "correct the path of the 3D points")
     for kind in FORMATS.values():
         if kind.read is not None and kind.recognise is not None and kind.recognise(path):
             return kind.read(path)
     readable = ", ".join(name for name, kind in FORMATS.items() if kind.read is not None)
     problem = "file is empty" if not path.stat().st_size else "holds no known format of 3D points"
-    raise InputError(path, problem, f"known are {readable}")
+    raise InputError(path, problem, f"export it as one of {readable}")

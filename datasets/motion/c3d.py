@@ -45,7 +45,7 @@ def write(path: Path, motion: Motion) -> None:
         raise InputError(path, f"C3D holds at most {_MAX_FRAMES} frames, not {len(motion)}", "write TRC or Parquet")
     for name in motion.names:
         if not name.strip() or len(name.encode()) > _LONGEST_NAME:
-            raise InputError(path, f"{name[:40]!r} cannot be a label", "rename the point")
+            raise InputError(path, f"{name[:40]!r} is no label of 1 to {_LONGEST_NAME} bytes", "rename the point")
     points, missing = motion.turned("z").points_mm.transpose(2, 1, 0), motion.missing.T
     data = np.ones((4, *points.shape[1:]))
     data[:3] = np.where(missing, 0.0, points)
@@ -76,17 +76,17 @@ def read(path: Path) -> Motion:
         InputError: the file is damaged, truncated, has no points, or does not state a known unit.
     """
     if not path.is_file():
-        raise InputError(path, "does not exist", "check the path")
+        raise InputError(path, "does not exist", "correct the path")
     content = read_apart(Path(__file__).with_name("c3d_process.py"), path, kind="C3D", remedy=_EXPORT)
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         values = dict(arrays)
     points, labels = values["points"], values["labels"].tolist()
     unit = str(values["unit"])
     if unit.lower() not in _UNITS_MM:
-        raise InputError(f"{path}: POINT:UNITS", f"is {unit[:20]!r}, not mm, cm or m", "correct the parameter")
+        raise InputError(f"{path}: POINT:UNITS", f"is {unit[:20]!r}, not mm, cm or m", "export the points in mm")
     rate = float(values["rate"])
     if not (np.isfinite(rate) and rate > 0):
-        raise InputError(f"{path}: POINT:RATE", f"is {rate}", "correct the parameter")
+        raise InputError(f"{path}: POINT:RATE", f"is {rate}, not above 0", "set it to the frame rate in Hz")
     names = [label.strip() for label in labels[: points.shape[1]]]
     if len(names) < points.shape[1] or not names:
         raise InputError(f"{path}: POINT:LABELS", f"has {len(names)} names for {points.shape[1]} points", _EXPORT)

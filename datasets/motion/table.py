@@ -83,7 +83,7 @@ def read_parquet(path: Path) -> Motion:
         joint = table.column("joint").cast(pa.string()).to_numpy()
         xyz = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in _COORDINATES], axis=1)
         if table.column("frame").null_count or table.column("joint").null_count:
-            raise InputError(f"{path}: frame", "cells are empty", "fill the columns frame and joint")
+            raise InputError(f"{path}: frame, joint", "cells are empty", "fill both columns, or delete these lines")
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -91,12 +91,12 @@ def read_parquet(path: Path) -> Motion:
         raise InputError(path, problem, _WRITE) from None
     header, remarks = _header(table, frame, joint, path)
     if not 0 <= header.frames * len(header.names) <= MAX_POINTS:
-        raise InputError(f"{path}: frame", f"{len(frame)} rows span {header.frames} frames", "correct the column")
+        raise InputError(f"{path}: frame", f"{len(frame)} lines span {header.frames} frames", "count the frames from 0")
     index = {name: i for i, name in enumerate(header.names)}
     columns = np.array([index.get(name, -1) for name in joint.tolist()], dtype=np.int64)
     rows = frame - header.start_frame
     if (columns < 0).any() or ((rows < 0) | (rows >= header.frames)).any():
-        raise InputError(f"{path}: metadata", "does not fit the rows", "write the file again")
+        raise InputError(f"{path}: metadata", "names other frames or joints than the columns", "write the file again")
     cells = rows * len(header.names) + columns
     if len(np.unique(cells)) < len(cells):
         raise InputError(f"{path}: joint", "a point occurs twice in a frame", "keep one person per file")
@@ -120,7 +120,7 @@ def _header(table: Any, frame: Any, joint: Any, path: Path) -> tuple[_Header, tu
     try:
         times = table.column("time_s").cast(pa.float64()).to_numpy()
     except (KeyError, pa.ArrowException):
-        raise InputError(f"{path}: time_s", "column is missing: no rate", _WRITE) from None
+        raise InputError(f"{path}: time_s", "column is missing, so the frame rate is unknown", _WRITE) from None
     first, last = (int(frame.argmin()), int(frame.argmax())) if len(frame) else (0, 0)
     rate = (
         (frame[last] - frame[first]) / (times[last] - times[first])
@@ -128,7 +128,7 @@ def _header(table: Any, frame: Any, joint: Any, path: Path) -> tuple[_Header, tu
         else 0.0
     )
     if not (np.isfinite(rate) and rate > 0):
-        raise InputError(f"{path}: time_s", "does not rise with the frame", "correct the column")
+        raise InputError(f"{path}: time_s", "does not rise with the frame", "write the time of each frame in seconds")
     names = list(dict.fromkeys(joint.tolist()))
     span = int(frame[last] - frame[first]) + 1
     remarks = ("axes: Z up; the file does not state them", f"rate: {rate:.6g} Hz, by time_s")
@@ -170,11 +170,11 @@ def read_csv(path: Path) -> Motion:
     if columns != ["frame", "time_s", *(f"{name}_{axis}" for name in names for axis in _COORDINATES)]:
         raise InputError(f"{path}: line 2", "columns are not frame, time_s, <name>_x_mm, _y_mm, _z_mm", _CSV_REMEDY)
     if len(set(names)) < len(names):
-        raise InputError(f"{path}: line 2", "a name occurs twice", "rename a column")
+        raise InputError(f"{path}: line 2", "a point occurs twice", "rename one of the points")
     table = _numbers(rows[1:], len(columns), path)
     frames = table[:, 0]
     if len(frames) and not (np.isfinite(frames).all() and (np.diff(frames) == 1).all()):
-        raise InputError(f"{path}: frame", "numbers do not rise by 1", "write every frame")
+        raise InputError(f"{path}: frame", "numbers do not rise by 1", "write a line for every frame")
     points = table[:, 2:].reshape(-1, len(names), 3)
     points[~np.isfinite(points).all(axis=2)] = np.nan
     up: Up = next(axis for axis in get_args(Up) if axis == comment[1])
@@ -189,7 +189,9 @@ def _numbers(rows: list[list[str]], count: int, path: Path) -> Array:
         try:
             table.append([float(cell) if cell.strip() else np.nan for cell in row])
         except ValueError:
-            raise InputError(f"{path}: line {number}", "a cell is not a number", "correct the cell") from None
+            raise InputError(
+                f"{path}: line {number}", "a cell is not a number", "write a number, or leave the cell empty"
+            ) from None
     return np.array(table, dtype=np.float64).reshape(-1, count)
 
 

@@ -47,7 +47,7 @@ def write(path: Path, motion: Motion) -> None:
     """
     for name in motion.names:
         if not name.strip() or re.search(r"[\t\r\n]", name):
-            raise InputError(path, f"{name!r} cannot be a marker name", "rename the point")
+            raise InputError(path, f"{name!r} is empty or has a tab or line break", "rename the point")
     turned = motion.turned("y")
     rate, count = f"{motion.rate_hz:.10g}", len(motion)
     lines = [
@@ -83,7 +83,7 @@ def read(path: Path) -> Motion:
     values = {key: _positive(header, key, path) for key in ("DataRate", "NumFrames", "NumMarkers")}
     unit = header.get("Units", "")
     if unit.lower() not in _UNITS_MM:
-        raise InputError(f"{path}: Units", f"is {unit[:20]!r}, not mm, cm or m", "correct the field")
+        raise InputError(f"{path}: Units", f"is {unit[:20]!r}, not mm, cm or m", "export the markers in mm")
     names = tuple(name.strip() for name in lines[3].split("\t")[2:] if name.strip())
     if len(names) != values["NumMarkers"] or not lines[3].startswith("Frame#\tTime"):
         problem = f"names {len(names)} markers, NumMarkers is {values['NumMarkers']:g}"
@@ -93,8 +93,8 @@ def read(path: Path) -> Motion:
         raise InputError(f"{path}: line 4", f"names {double} twice", "rename one of the markers")
     frames, points = _rows(lines[5:], len(names), path)
     if len(frames) != values["NumFrames"]:
-        problem = f"is {values['NumFrames']:g}, but the file has {len(frames)} rows"
-        raise InputError(f"{path}: NumFrames", problem, "copy the file again, or correct the field")
+        problem = f"is {values['NumFrames']:g}, but the file has {len(frames)} frames"
+        raise InputError(f"{path}: NumFrames", problem, "copy the file again, or correct the number")
     remarks = ("axes: Y up, as in all TRC files for OpenSim; the file does not state them", f"unit: {unit}")
     filled = _placed(frames, points * _UNITS_MM[unit.lower()], path)
     return Motion(names, filled, values["DataRate"], "y", int(frames[0]) if len(frames) else 0, remarks)
@@ -108,7 +108,11 @@ def _positive(header: dict[str, str], key: str, path: Path) -> float:
     except KeyError:
         raise InputError(f"{path}: {key}", "field is missing", _EXPORT) from None
     except ValueError:
-        raise InputError(f"{path}: {key}", f"is {header[key][:20]!r}", "correct the field") from None
+        raise InputError(
+            f"{path}: {key}",
+            f"is {header[key][:20]!r}, not above 0 and whole",
+            "export the file again, or correct the number",
+        ) from None
     return value
 
 
@@ -126,7 +130,9 @@ def _rows(lines: list[str], count: int, path: Path) -> tuple[Array, Array]:
         try:
             rows.append([float(cell) if cell.strip() else np.nan for cell in cells])
         except ValueError:
-            raise InputError(f"{path}: line {number}", "a cell is not a number", "correct the cell") from None
+            raise InputError(
+                f"{path}: line {number}", "a cell is not a number", "write a number, or leave the cell empty"
+            ) from None
     table = np.array(rows, dtype=np.float64).reshape(-1, 3 * count + 2)
     points = table[:, 2:].reshape(-1, count, 3)
     points[~np.isfinite(points).all(axis=2)] = np.nan
@@ -139,12 +145,12 @@ def _placed(frames: Array, points_mm: Array, path: Path) -> Array:
         return points_mm
     whole = np.isfinite(frames).all() and (frames == np.floor(frames)).all() and (np.abs(frames) < 2**53).all()
     if not whole or (np.diff(frames) < 1).any():
-        raise InputError(f"{path}: Frame#", "numbers are not whole and rising", "correct the column")
+        raise InputError(f"{path}: Frame#", "numbers are not whole and rising", "number the frames 1, 2, 3, …")
     span = int(frames[-1] - frames[0]) + 1
     if span == len(frames):
         return points_mm
     if span > 100 * len(frames) or span * points_mm.shape[1] > MAX_POINTS:
-        raise InputError(f"{path}: Frame#", f"{len(frames)} rows span {span} frames", "correct the column")
+        raise InputError(f"{path}: Frame#", f"{len(frames)} lines span {span} frames", "number the frames 1, 2, 3, …")
     placed = np.full((span, *points_mm.shape[1:]), np.nan)
     placed[(frames - frames[0]).astype(np.int64)] = points_mm
     return placed

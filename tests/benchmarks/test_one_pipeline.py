@@ -137,7 +137,7 @@ def test_a_row_runs_where_it_fits_or_where_it_says(workspace: Any) -> None:
     by_row = {row: [run.source.name for run in plan.runs(row) if not run.left_out] for row in plan.rows}
     assert [by_row[row] for row in ("dlt", "hands", "nowhere")] == [["human36m"], [], []]
     (absent,) = plan.runs("hands")
-    assert absent.left_out.startswith("no folder is named and data/rhd is not there; to be had from")
+    assert absent.left_out.startswith("no folder is named and data/rhd is not there; to run on it, download")
     assert "rhd/hands: left out" in workspace.must("train", "hands").out
     for command in ("train", "evaluate"):
         said = workspace.must(command, "idle").out.splitlines()

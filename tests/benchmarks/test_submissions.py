@@ -157,7 +157,7 @@ def card_text(**fields: Any) -> str:
         ("[" * 10_000, "is not YAML"),
         ("a: b: c", "is not YAML (line 1: "),
         ("- a\n", "is not a list of fields"),
-        ("name: x\n", "title: field required"),
+        ("name: x\n", "title: field is missing"),
     ],
     ids=[
         "path", "row", "escape", "bidi", "line break", "1 MB", "long", "script", "user", "ipv6", "file", "field",
