@@ -192,7 +192,7 @@ def read_params(path: Path) -> Params:
         raise InputError(path, f"is not YAML ({error})", "correct it") from None
     if not isinstance(values, dict):
         raise InputError(path, "is not a YAML mapping", "start from the committed file")
-    _check_numbers(values, f"{path}: ")
+    _check_values(values, f"{path}: ")
     params = validated(Params, values, path)
     _check_names(params, path)
     _check_kinds(params, path)
@@ -201,18 +201,22 @@ def read_params(path: Path) -> Params:
     return params
 
 
-def _check_numbers(value: Any, where: str, most: float = _LARGEST_NUMBER) -> None:
-    """Reject numbers that are too large for sizes of arrays or numbers of processes."""
+def _check_values(value: Any, where: str, most: float = _LARGEST_NUMBER) -> None:
+    """Reject values that are not JSON, and numbers that are too large for sizes of arrays or numbers of processes."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            limit = _LARGEST.get(str(key), _LARGEST.get(str(key).rpartition("_")[2], most))
-            _check_numbers(inner, f"{where}.{key}" if where[-1] != " " else f"{where}{key}", limit)
+            if not isinstance(key, str):
+                raise InputError(where.rstrip(": "), f"the key {key} is not a text", "put it in quotes")
+            limit = _LARGEST.get(key, _LARGEST.get(key.rpartition("_")[2], most))
+            _check_values(inner, f"{where}.{key}" if where[-1] != " " else f"{where}{key}", limit)
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            _check_numbers(inner, f"{where}.{place}", most)
+            _check_values(inner, f"{where}.{place}", most)
     elif isinstance(value, int | float) and not abs(value) <= most:
         text = "an integer of many digits" if isinstance(value, int) and abs(value) > 10**20 else f"{value}"
         raise InputError(where, f"is {text}", f"use a number of at most {most:g}")
+    elif not isinstance(value, str | int | float | None):
+        raise InputError(where, f"is a {type(value).__name__}", "put it in quotes, or use a list")
 
 
 def _check_names(params: Params, path: Path) -> None:

@@ -178,6 +178,7 @@ def due_stages(plan: Plan) -> list[str]:
     Raises:
         InputError: ``dvc status`` failed.
     """
+    stages = stage_names(plan)  # dvc fails on a damaged dvc.yaml without naming it
     command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
     done = subprocess.run(command, cwd=plan.home, capture_output=True, text=True, check=False)
     try:
@@ -185,7 +186,7 @@ def due_stages(plan: Plan) -> list[str]:
     except json.JSONDecodeError:
         problem = f"did not list the changed stages ({done.stderr.strip()[-200:]})"
         raise InputError("dvc status", problem, "run `dvc status` and correct its error") from None
-    return [name for name in stage_names(plan) if name in changed]
+    return [name for name in stages if name in changed]
 
 
 def stage_times(plan: Plan) -> dict[str, float]:

@@ -15,6 +15,7 @@ import json
 import lzma
 import math
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -42,6 +43,11 @@ LARGEST_BYTES = 2**33
 
 _DEEPEST_YAML, _LARGEST_YAML = 100, 10**6
 _SECONDS, _COPY = 120, "copy it again from its source"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# bz2 raises OSError for damaged data, and zipfile RuntimeError for encrypted or unknown compression.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, RuntimeError, SyntaxError,
+)  # fmt: skip
 
 
 class WholeFiles:
@@ -204,7 +210,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError, SyntaxError) as error:
+        except _DAMAGE as error:
             raise ValueError(str(error)) from None
 
 
@@ -219,10 +225,10 @@ def _check_size(member: BinaryIO, entry: zipfile.ZipInfo) -> None:
 
 
 def check_yaml(text: str) -> None:
-    """Raise ValueError for YAML that would overflow a parser's stack or grow beyond limits by aliases.
+    """Raise ValueError for YAML that would overflow a parser's stack, contain itself, or grow too large by aliases.
 
     Raises:
-        ValueError: the text is nested too deeply, or is too large with its aliases.
+        ValueError: the text is nested too deeply, is too large with its aliases, or has a value that contains itself.
         yaml.YAMLError: the text is not YAML.
 
     Example:
@@ -243,6 +249,8 @@ def check_yaml(text: str) -> None:
             if anchor:
                 sizes[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in open_nodes):
+                raise ValueError(f"has a value {event.anchor!r} that contains itself")
             size = sizes.get(str(event.anchor), 1)
         else:
             size = int(isinstance(event, yaml.ScalarEvent))
@@ -276,11 +284,15 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"cannot be parsed: {error}") from None
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, parse_int: Callable[[str], int] | None = None) -> Any:
     """Parse a text as JSON.
 
+    Args:
+        text: text, or its bytes.
+        parse_int: function that makes integers of their digits.
+
     Raises:
-        ValueError: the text is not JSON, not Unicode, or nested too deeply.
+        ValueError: the text is not JSON, not Unicode, nested too deeply, or escapes half of a surrogate pair.
 
     Example:
         >>> parse_json("[" * 10**5)
@@ -288,9 +300,14 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: is nested too deeply
     """
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_int=parse_int)
+        if _SURROGATE.search(text.encode() if isinstance(text, str) else text):
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("has half of a surrogate pair, which is not Unicode") from None
+    return value
 
 
 def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:

@@ -168,13 +168,20 @@ class Record(BaseModel):
         """Parse a JSON or YAML file; ResultError names the file and the first wrong field."""
         try:
             text = read_bytes(path).decode()
-            return cls.model_validate(parse_yaml(text) if path.suffix == ".yaml" else parse_json(text))
+            return cls.model_validate(parse_yaml(text) if path.suffix == ".yaml" else parse_json(text, _whole_number))
         except ValidationError as error:
             first = error.errors()[0]
             problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
             raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
         except (OSError, ValueError) as error:
-            raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise ResultError(f"{path}: cannot be read ({reason}); {_REMEDY}") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 19:  # does not fit into 64 bits; from 309 digits, not into a float either
+        raise ValueError(f"has an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def _same(new: object, old: object) -> bool:

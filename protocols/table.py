@@ -322,7 +322,8 @@ def read_tables(path: Path) -> tuple[Table, ...]:
     try:
         values = parse_yaml(read_bytes(path).decode())
     except (OSError, ValueError) as error:
-        raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(path, f"table cannot be read ({reason})", "check the file") from None
     if not isinstance(values, dict) or "numbers" not in values:
         table = _parse(values, str(path))
         if table.id != path.stem:

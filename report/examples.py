@@ -127,7 +127,8 @@ def read_examples(path: Path) -> Examples:
     try:
         arrays = read_npz(path)
     except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged archive"])[0]
+        raise ResultError(f"{path}: cannot be read ({reason}); run the compare stage again") from None
     lengths = {number: int(number) for number in "1235"}
     for name, (axes, kinds) in _ARRAYS.items():
         if name not in arrays:

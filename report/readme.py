@@ -68,12 +68,13 @@ def read_readme(path: Path) -> Readme | None:
     Raises:
         ResultError: the file cannot be read, or its front matter violates ``About``; the message names the field.
     """
-    if not path.is_file():
-        return None
     try:
         text = read_bytes(path).decode()
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); write it as UTF-8 text") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ResultError(f"{path}: cannot be read ({reason}); write it as UTF-8 text") from None
     about, text = _front_matter(path, text)
     return Readme(about, render(text))
 

@@ -34,7 +34,10 @@ NOT_REGULAR: dict[str, Callable[[Path], object]] = {
 """Kind of file -> function that creates one. Reading it blocks, does not end, or needs more memory than there is."""
 
 TEXTS: dict[str, bytes] = {
+    "empty": b"",
     "not UTF-8": b"\xff",
+    "UTF-16": b"\xff\xfe",
+    "half a surrogate pair": b'["\\ud800"]',
     "deep": b"[" * LEVELS + b"]" * LEVELS,
     "deep objects": b'{"a":' * LEVELS + b"1" + b"}" * LEVELS,
     "5000 digits": b"1" * 5000,

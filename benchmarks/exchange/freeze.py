@@ -83,6 +83,8 @@ def check_frozen(home: Path, name: str) -> list[str]:
     try:
         lines = [line.split("  ", 1) for line in read_bytes(path).decode().splitlines() if not line.startswith("#")]
         recorded = {file: digest for digest, file in lines}
+        if not recorded:
+            raise ValueError
     except FileNotFoundError:
         raise InputError(path, "does not exist", f"run `poseboard freeze {name}` first") from None
     except ValueError:

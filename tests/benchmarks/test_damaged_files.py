@@ -13,7 +13,7 @@ from damaged_files import DAMAGES, NOT_REGULAR
 
 from poseboard.benchmarks.exchange.freeze import check_frozen
 from poseboard.benchmarks.params import read_params
-from poseboard.benchmarks.pipeline import remove_broken_lock, stage_names, stage_times
+from poseboard.benchmarks.pipeline import due_stages, remove_broken_lock, stage_times
 from poseboard.benchmarks.plan import profile_of_run
 from poseboard.datasets.calibrations import read_calibration
 from poseboard.datasets.detections import read_detections
@@ -25,11 +25,19 @@ from poseboard.datasets.sample import read_image
 from poseboard.datasets.unpickle import read_pickle
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.records import PublishedTable, ResultError, ScoreFile, TrainingFile
+from poseboard.protocols.records import (
+    ComparisonFile,
+    DataFile,
+    PublishedTable,
+    ResultError,
+    ScoreFile,
+    TrainingFile,
+)
 from poseboard.protocols.root_files import read_roots
 from poseboard.protocols.submissions import read_card
 from poseboard.protocols.table import read_tables
 from poseboard.report.examples import read_examples
+from poseboard.report.readme import read_readme
 
 
 def plan_in(home: Path) -> Any:
@@ -40,10 +48,12 @@ def plan_in(home: Path) -> Any:
 READERS: dict[str, Callable[[Path], Any]] = {
     "params.yaml": read_params,
     "results/run.yaml": lambda path: profile_of_run(path.parents[1]),
-    "dvc.yaml": lambda path: stage_names(plan_in(path.parent)),
+    "dvc.yaml": lambda path: due_stages(plan_in(path.parent)),
     "frozen/v1/SHA256SUMS": lambda path: check_frozen(path.parents[2], "v1"),
     "scores.json": ScoreFile.read,
     "training.json": TrainingFile.read,
+    "comparison.json": ComparisonFile.read,
+    "data.json": DataFile.read,
     "T1.yaml": PublishedTable.read,
     "table.yaml": read_tables,
     "card.yaml": read_card,
@@ -76,6 +86,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, damage: str) -> N
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("damage", [*NOT_REGULAR, "not UTF-8"])
+def test_a_readme_that_is_no_text_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "README.md"
+    assert read_readme(path) is None
+    DAMAGES[damage](path)
+    with pytest.raises(ResultError, match=r"README\.md: cannot be read"):
+        read_readme(path)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_notes_of_a_run_are_no_notes(tmp_path: Path, damage: str) -> None:
     plan = plan_in(tmp_path)
@@ -106,6 +125,8 @@ def test_damaged_notes_of_a_run_are_no_notes(tmp_path: Path, damage: str) -> Non
         ("a: " + "[" * 5000, "is nested deeper than 100 levels"),
         ("- " * 5000, "is nested deeper than 100 levels"),
         ("a: *b", "line 1: found undefined alias"),
+        ("a: &b {c: [*b]}", "has a value 'b' that contains itself"),
+        ('a: "\\ud800"', "line 1: found invalid Unicode character escape code"),
         ("a: \0", "characters are not allowed"),
     ],
 )
@@ -115,7 +136,7 @@ def test_a_text_that_is_not_yaml_is_one_problem(text: str, problem: str) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [b"\xff", b"[" * 10**5, b"1" * 5000, b'{"a": ', b"\xfe\xff", b""])
+@pytest.mark.parametrize("text", [b"\xff", b"[" * 10**5, b"1" * 5000, b'{"a": ', b"\xfe\xff", b"", b'"\\ud800"'])
 def test_a_text_that_is_not_json_is_one_problem(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S") as caught:
         parse_json(text)

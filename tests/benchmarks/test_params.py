@@ -1,5 +1,6 @@
 """params.yaml: profiles, options, and mistakes that are told in one line."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,9 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
         ({"methods": {"dlt": {**ROW, "batch_size": {"default": 10**6, "full": 2}}}}, "methods.dlt.batch_size.default"),
         ({"methods": {"dlt": {**ROW, "image_px": 1e30}}}, "methods.dlt.image_px"),
         ({"methods": {"dlt": {**ROW, "rate": float("nan")}}}, "methods.dlt.rate"),
+        ({"methods": {"dlt": {**ROW, "since": date(2001, 1, 1)}}}, "methods.dlt.since: is a date; put it in quotes"),
+        ({"methods": {"dlt": {**ROW, "gains": {3: 1}}}}, "methods.dlt.gains: the key 3 is not a text"),
+        ({"methods": {"dlt": {**ROW, "gains": [{None: 1}]}}}, "methods.dlt.gains.0: the key None is not a text"),
         ({"profiles": {"default": {"seeds": [0], "processes": 10**6}}}, "profiles.default.processes"),
         ({"profiles": {"default": {"seeds": [], "processes": 1, "worlds": {"human36m": {}}}}}, "seeds"),
     ],

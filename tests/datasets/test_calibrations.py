@@ -154,6 +154,7 @@ FAULTS = {
     "size = [ 1920": ("size = [ -1920", "Calib.toml: left.size: is -1920 x 1080, not whole"),
     "matrix = [[": ("matrix = [[nan, ", "Calib.toml: left.matrix: is not a list of numbers"),
     "[0.0, 0.0, 1.0]": ("[0.0, 0.0, 2.0]", "Calib.toml: left: the intrinsic matrix is not of the form"),
+    "[0.0, 0.0,": ("[false, 0.0,", "Calib.toml: left.matrix: is not a list of numbers"),
     'name = "left"': ('name = "right"', "Calib.toml: right.name: 'right' names two cameras"),
     "rotation = [": ("rotation = [nan, ", "Calib.toml: left.rotation: has a number that is not finite"),
 }  # fmt: skip

@@ -165,3 +165,34 @@ def test_arrays_that_claim_another_size_are_refused_before_they_are_inflated(tmp
     np.savez(path, a=np.array([None]))
     with pytest.raises(ValueError, match="allow_pickle"):
         read_npz(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_arrays_of_any_compression_are_refused(tmp_path: Path, compression: int) -> None:
+    """Each decompressor raises an error of another type."""
+    path, array = tmp_path / "a.npz", io.BytesIO()
+    np.save(array, np.random.default_rng(0).random(100))
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a.npy", array.getvalue())
+    whole = path.read_bytes()
+    assert read_npz(path)["a"].shape == (100,)
+    for place in range(30, whole.index(b"PK\x01\x02"), 7):
+        path.write_bytes(whole[:place] + bytes(255 - value for value in whole[place : place + 6]) + whole[place + 6 :])
+        with pytest.raises(ValueError, match=r"\S"):
+            read_npz(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "problem"), [(8, 99, "compression method is not supported"), (6, 1, "is encrypted")]
+)
+def test_arrays_of_an_unknown_compression_or_encrypted_are_refused(
+    tmp_path: Path, offset: int, value: int, problem: str
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.zeros(5))
+    content = bytearray(path.read_bytes())
+    content[offset] = value
+    content[content.index(b"PK\x01\x02") + offset + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=problem):
+        read_npz(path)

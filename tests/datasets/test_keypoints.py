@@ -344,6 +344,7 @@ def test_hdf5_arrays_that_claim_too_much_or_lie_elsewhere(tmp_path: Path) -> Non
         ({"x_px": ["a", "b"]}, "x_px: is of type string, not numbers"),
         ({"camera": [None, "a"]}, "camera: 1 cells are empty"),
         ({"confidence": [50.0, 70.0]}, "confidence: lies in 50 to 70"),
+        ({"frame": [0, -1]}, "frame: is -1 in a line, below 0"),
         ({"frame": [1, 1]}, "nose of camera a, frame 1 occurs twice"),
         ({"joint": ["nose", "Nose"]}, "both mean nose"),
         ({"joint": ["nose", " "]}, "empty name"),

@@ -350,6 +350,7 @@ def camera(field, value):
         (camera("K", None), r"00_02\.K: "),
         (camera("K", np.eye(4).tolist()), r"00_02\.K: "),
         (camera("K", np.zeros((3, 3)).tolist()), r"00_02: .*\bK\b"),
+        (camera("K", [[90.0, 0, 80], [0, 90.0, 45], [0, 0, True]]), r"00_02\.K: "),
         (camera("R", (2 * np.eye(3)).tolist()), r"00_02: .*\bR\b"),
         (camera("t", [1, 2, 3]), r"00_02\.t: "),
         (camera("distCoef", [0, 0, 0, 0]), r"00_02\.distCoef: "),

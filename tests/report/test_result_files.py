@@ -38,6 +38,8 @@ def test_a_name_that_is_none_is_refused_by_its_file(tmp_path: Path) -> None:
     [
         ("default/scores/dlt/human36m.json", "{", "cannot be read"),
         ("default/scores/dlt/human36m.json", "{}", "method"),
+        ("default/scores/dlt/human36m.json", '{"format": 1%s}' % ("0" * 400), "has an integer of 401 digits"),
+        ("default/scores/dlt/human36m.json", '{"method": "\\ud800"}', "has half of a surrogate pair"),
         ("default/catalog/mupots.json", '{"surprise": 1}', "dataset: "),
         ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
         ("published/T1.yaml", "id: [", "cannot be read"),
