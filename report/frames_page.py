@@ -92,7 +92,10 @@ def _context(site: Site, dataset: str, examples: Examples, files: PageFiles) -> 
     for names, images in zip(image_names(dataset, examples), examples.images, strict=True):
         for name, image in zip(names, images, strict=True):
             files.add(name, image)
+    scores = [entry.scores for entry in site.results.entries if entry.scores.dataset == dataset]
+    bounds = {file.method for file in scores if file.bound}
     shown = [row for row, name in enumerate(examples.rows) if name in site.slots]
+    shown.sort(key=lambda row: examples.rows[row] in bounds)  # the first row is drawn when the page opens
     frames_of: dict[str, list[int]] = {}
     for frame, sequence in enumerate(examples.sequences):
         frames_of.setdefault(sequence, []).append(frame)
@@ -114,7 +117,6 @@ def _context(site: Site, dataset: str, examples: Examples, files: PageFiles) -> 
         ],
     }
     files.data(data_path(dataset), index)
-    scores = [entry.scores for entry in site.results.entries if entry.scores.dataset == dataset]
     return FramesContext(
         examples=examples,
         synthetic=any(file.synthetic for file in scores),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated_results import LEVELS, provenance, write_examples, write_method
+from fabricated_results import LEVELS, edit_scores, provenance, write_examples, write_method
 from page_reader import Page
 
 from poseboard.report import frames_page, method_page
@@ -77,6 +77,17 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "</script><script>alert" not in text
     assert "\u2028" not in (page.with_suffix("") / "0.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("few_pages")
+def test_bounds_are_last_and_not_drawn_at_first(tmp_path: Path) -> None:
+    levels = {"true_cameras": 20.0, "dlt": 80.0}
+    for name, level in levels.items():
+        write_method(tmp_path, "human36m", name, level)
+    edit_scores(tmp_path, "true_cameras", bound=True)
+    write_examples(tmp_path / "default/comparisons/human36m.npz", levels)
+    build(tmp_path, "default", tmp_path / "out")
+    assert index_of(tmp_path / "out/frames/human36m.html")["rows"] == ["dlt", "true_cameras"]
 
 
 @pytest.mark.usefixtures("few_pages")
