@@ -10,7 +10,6 @@ http or https, and the card is plain YAML without aliases and tags.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import unicodedata
 from collections.abc import Sequence
@@ -135,15 +134,14 @@ def read_card(path: Path) -> Card:
         raise InputError(path, "is not UTF-8 text", "write the card as UTF-8") from None
     if len(content) > CARD_BYTES:
         raise InputError(path, f"is larger than {CARD_BYTES} bytes", "shorten the card")
-    with contextlib.suppress(yaml.YAMLError):  # the next parser names the line
-        events = yaml.parse(text, yaml.SafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) for event in events):
-            raise InputError(path, "has YAML aliases or tags", "write plain texts and lists")
     try:
-        values = parse_yaml(text)
+        values = parse_yaml(text)  # limits the depth, without which the next parser takes minutes
     except ValueError as error:
         problem = f"is not YAML ({error})"
         raise InputError(path, problem, "write the card like the example in docs/submissions.md") from None
+    events = yaml.parse(text, yaml.SafeLoader)
+    if any(isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) for event in events):
+        raise InputError(path, "has YAML aliases or tags", "write plain texts and lists")
     if not isinstance(values, dict):
         raise InputError(path, "is not a list of fields", "write the card like the example in docs/submissions.md")
     unknown = [key for key in values if key not in Card.model_fields]

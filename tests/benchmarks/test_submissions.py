@@ -153,7 +153,8 @@ def card_text(**fields: Any) -> str:
         (card_text(paper="/etc/passwd"), "is not an http or https link"),
         (card_text(**{"\x1b[31m": "x"}), "'\\x1b[31m' is not a field of a card"),
         ("a: &a [x]\nb: &b [*a, *a]\nname: [*b, *b]\n", "has YAML aliases or tags"),
-        ("name: !!python/object/apply:os.system [id]\n", "has YAML aliases or tags"),
+        ("name: !!str mine\n", "has YAML aliases or tags"),
+        ("name: !!python/object/apply:os.system [id]\n", "is not YAML (line 1: "),
         ("[" * 10_000, "is not YAML"),
         ("a: b: c", "is not YAML (line 1: "),
         ("- a\n", "is not a list of fields"),
@@ -161,7 +162,7 @@ def card_text(**fields: Any) -> str:
     ],
     ids=[
         "path", "row", "escape", "bidi", "line break", "1 MB", "long", "script", "user", "ipv6", "file", "field",
-        "alias", "tag", "deep", "syntax", "list", "missing",
+        "alias", "tag", "python", "deep", "syntax", "list", "missing",
     ],
 )  # fmt: skip
 def test_a_hostile_card_is_one_line(ready_workspace: Any, tmp_path: Path, text: str, says: str) -> None:
