@@ -269,7 +269,7 @@ class Plan:
         home = Path(os.path.realpath(path)).parent  # `Path.resolve` raises RuntimeError for a link to itself
         stage = os.environ.get("DVC_STAGE")
         profile = os.environ.get(PROFILE_VARIABLE)
-        if stage is None or not run_file(home).is_file():
+        if stage is None or not os.path.lexists(run_file(home)):
             params = read_params(path)
             own, where = params.profile, "profile"
         else:

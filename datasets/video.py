@@ -59,6 +59,10 @@ class Video:
             open_file(path).close()  # refuses devices
         except OSError as error:
             raise InputError(path, f"cannot be read ({error.strerror})", "correct the path of the video") from None
+        try:
+            str(path).encode()  # OpenCV crashes on other names
+        except UnicodeEncodeError:
+            raise InputError(path, "has a name that is not UTF-8 text", "rename the file or its folder") from None
         if not path.stat().st_size:
             raise InputError(path, "video is empty", "record or copy it again")
         self._lock = Lock()  # two threads in one decoder damage the memory of the process

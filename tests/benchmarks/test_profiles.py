@@ -118,6 +118,13 @@ def test_a_damaged_file_of_the_run_is_one_line(path: Path, text: str, monkeypatc
         in_stage(monkeypatch, path, "train@dlt")
 
 
+def test_a_fifo_instead_of_the_file_of_the_run_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "results").mkdir(exist_ok=True)
+    os.mkfifo(path.parent / "results" / "run.yaml")
+    with pytest.raises(InputError, match=r"run\.yaml: does not name the profile of a run"):
+        in_stage(monkeypatch, path, "train@dlt")
+
+
 def test_every_command_takes_a_profile() -> None:
     groups, commands = [command()], []
     while groups:

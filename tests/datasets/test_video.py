@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,10 @@ def test_damaged_videos(video: Path, tmp_path: Path, capfd: pytest.CaptureFixtur
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="No such file"):
         Video(tmp_path / "absent.mp4")
+    renamed = tmp_path / os.fsdecode(b"a\xff.mp4")
+    renamed.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\\udcff\.mp4: has a name that is not UTF-8 text"):
+        Video(renamed)
     assert capfd.readouterr().err == ""
 
 
