@@ -400,7 +400,11 @@ def _predict(run: Run, row: LoadedRow, folder: Path) -> list[Path]:
         if fewest <= one.fewest_views and len(one.cameras) <= most
     )
     if not conditions:
-        raise InputError("inputs.views", f"{fewest} to {most} views fit no condition of {table.id}", "change views")
+        raise InputError(
+            "inputs.views",
+            f"{fewest} to {most} views fit no condition of {table.id}",
+            "choose other inputs.views, or another table",
+        )
     files = []
     for number, condition in enumerate(conditions):
         handover = Prediction(run.source, run.layout.crops, row, condition, keys).handover()

@@ -481,7 +481,9 @@ def score(
     is_file = dataset.endswith(".parquet") and method is None
     if against and (not is_file or as_json):
         raise InputError(
-            "--against", "is used without a FILE or with --json", "see `poseboard compare ROW FILE --json`"
+            "--against",
+            "is used without a FILE or with --json",
+            "add a FILE, or use `poseboard compare ROW FILE --json`",
         )
     if is_file:
         if predictions:
@@ -494,7 +496,11 @@ def score(
         info, predictions = read_info(Path(dataset)), [Path(dataset)]
         dataset, method = info.dataset, info.method
     elif method is None:
-        raise InputError("poseboard score", "needs a data set and a row, or a .parquet file", "see --help")
+        raise InputError(
+            "poseboard score",
+            "needs a data set and a row, or a .parquet file",
+            "add them, for example `poseboard score human36m dlt`",
+        )
     plan = _read_plan(dataset, root)
     run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)
     record = score_stage(run, predictions, named, _warn)
@@ -820,7 +826,7 @@ def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[
         remedy = f"run `poseboard train {row}`, or add --checkpoint FILE"
         raise InputError(f"row {row}", f"has no checkpoint in {plan.layout.portable(str(plan.layout.results))}", remedy)
     if not path.is_file():
-        raise InputError(path, "there is no such checkpoint", "give one from `poseboard train` or `weights import`")
+        raise InputError(path, "there is no such checkpoint", "name one from `poseboard train` or `weights import`")
     return row, path
 
 

@@ -57,7 +57,7 @@ def render(
     """
     if layout not in catalog():
         known = ", ".join(name for name, entry in catalog().items() if entry.layout is not None)
-        raise InputError(f"layout {layout!r}", "no such layout", f"one of {known}")
+        raise InputError(f"layout {layout!r}", "there is no such layout", f"use one of {known}")
     writer = catalog()[layout].writer()
     chosen = validated(writer.WorldOptions, options, f"world of {layout}")
     with progress(f"render {root.name}") as report, workers(processes or _processes(chosen.extent), cluster):

@@ -139,7 +139,7 @@ def fetch(
         raise InputError(wheel, "does not exist", f"download it with `pip download --no-deps {wanted.package}`")
     if not _is_published(wheel, wanted):
         remedy = f"use the published wheel of {wanted.package}"
-        raise InputError(wheel, f"hash is not {(wanted.wheel_sha256 or '')[:12]}…", remedy)
+        raise InputError(wheel, f"SHA-256 is not {(wanted.wheel_sha256 or '')[:12]}…", remedy)
     unpacked = work / "files"
     shutil.rmtree(unpacked, ignore_errors=True)
     _unpack(wheel, wanted, unpacked)
@@ -205,7 +205,9 @@ def _unpack(wheel: Path, wanted: Bundle, folder: Path) -> None:
         with open_file(wheel) as file, zipfile.ZipFile(file) as archive:
             members = _members(archive, wanted, wheel)
             if sum(archive.getinfo(member).file_size for member in members.values()) > _LARGEST:
-                raise InputError(wheel, "holds too much data", f"use the published wheel of {wanted.package}")
+                raise InputError(
+                    wheel, f"holds more than {_LARGEST / 2**20:.0f} MiB", f"use the published wheel of {wanted.package}"
+                )
             for name, member in members.items():
                 content = archive.read(member)
                 hashes[name] = hashlib.sha256(content).hexdigest()

@@ -504,7 +504,9 @@ def up_axis(dataset: Dataset) -> Array:
             axis = int(np.abs(mean).argmax())
             return np.asarray(-np.sign(mean[axis]) * np.eye(3)[axis])
     raise InputError(
-        f"data set {dataset.name}", "no sample has a view, so its vertical axis is unknown", "complete the data set"
+        f"data set {dataset.name}",
+        "no sample has a view, so its vertical axis is unknown",
+        "add samples with at least one view",
     )
 
 

@@ -189,7 +189,7 @@ def read_params(path: Path) -> Params:
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", "name a YAML file") from None
     except ValueError as error:
-        raise InputError(path, f"is not YAML ({error})", "correct it") from None
+        raise InputError(path, f"is not YAML ({error})", "correct this line") from None
     if not isinstance(values, dict):
         raise InputError(path, "is not a YAML mapping", "start from the committed file")
     _check_values(values, f"{path}: ")

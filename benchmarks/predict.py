@@ -394,7 +394,11 @@ def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.
     """Collect predictions in a table with metadata; raise InputError for another skeleton."""
     elsewhere = next((one.skeleton.name for one in answers if one.skeleton.joints != info.joints), None)
     if elsewhere is not None:
-        raise InputError(f"method {info.method}", f"answers in {elsewhere}", "use the given skeleton")
+        raise InputError(
+            f"method {info.method}",
+            f"predicts in the skeleton {elsewhere}",
+            "use the skeleton that the constructor gets",
+        )
     table = PoseTable.collect(keys, answers, info)
     return replace(table, info=table.info.model_copy(update={"answers_sha256": table.answers_sha256()}))
 

@@ -210,7 +210,11 @@ def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Pa
             for kind, keys in problems.items()
             if keys
         ]
-        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "use weights of this network")
+        raise InputError(
+            where,
+            f"weights do not fit the network ({'; '.join(parts)})",
+            "use weights of this network, or set the row's options to theirs",
+        )
     return kept
 
 

@@ -250,7 +250,9 @@ class _State:
                 training.scheduler.load_state_dict(self.scheduler)
         except Exception as error:  # torch raises many types for values of another form
             first = (str(error).splitlines() or [""])[0][:120]
-            raise InputError(path, f"state is damaged ({type(error).__name__}: {first})", "delete it") from None
+            raise InputError(
+                path, f"state is damaged ({type(error).__name__}: {first})", "delete it to train from the start"
+            ) from None
 
     def save(
         self, fabric: Fabric, path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, training: Training

@@ -70,7 +70,7 @@ def _options(name: str, module: ModuleType, values: Mapping[str, object]) -> dic
             options[option] = TypeAdapter(kinds.get(option, Any)).validate_python(value)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise InputError(f"{where}={value}", problem[:1].lower() + problem[1:], "give another value") from None
+            raise InputError(f"{where}={value}", problem[:1].lower() + problem[1:], "choose another value") from None
     return options
 
 

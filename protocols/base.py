@@ -41,7 +41,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, field_error
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Dataset, Group, skeleton_of_truth
 from poseboard.datasets.skeleton import Skeleton
@@ -332,8 +332,9 @@ class Protocol(BaseModel, ABC):
         if not self.any_frame and elsewhere.any():
             raise InputError(
                 f"{pred.source}: frame",
-                f"{int(elsewhere.sum())} rows are in a camera's frame, first {pred.frame[int(np.argmax(elsewhere))]!r}",
-                "this table judges poses in the world frame",
+                f"{int(elsewhere.sum())} records are in a camera's frame, "
+                f"first {pred.frame[int(np.argmax(elsewhere))]!r}",
+                "predict in the world frame, or choose a table in camera frames",
             )
 
     @property
@@ -430,7 +431,9 @@ def errors_of(protocols: Iterable[Protocol], pred: PoseTable, truth: TruthTable)
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:
     """Load the protocol of protocols/<name>.py with its parameters; InputError names ``where`` and the wrong value."""
     if not (name.isidentifier() and Path(__file__).with_name(f"{name}.py").is_file()):
-        raise InputError(f"{where}: protocol", f"there is no protocol {name!r}", "use the name of a file in protocols/")
+        raise InputError(
+            f"{where}: protocol", f"there is no protocol {name!r}", "name a file of protocols/ without its suffix"
+        )
     module_name = f"poseboard.protocols.{name}"
     class_name = "".join(part.capitalize() for part in name.split("_"))
     try:
@@ -443,8 +446,5 @@ def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Proto
     try:
         protocol: Protocol = kind.model_validate(dict(parameters))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(kind.model_fields)
-        raise InputError(f"{where}: parameters.{field}", first["msg"].lower(), f"parameters: {known}") from None
+        raise field_error(where, error, kind.model_fields, "parameters") from None
     return protocol

@@ -79,7 +79,7 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
         first = int(np.argmax(wrong))
         raise InputError(
             f"{pred.source}: frame",
-            f"{int(wrong.sum())} rows are in the frame of {frame[first]!r}, first {pred.keys[rows[first]]!r}",
+            f"{int(wrong.sum())} records are in the frame of {frame[first]!r}, first {pred.keys[rows[first]]!r}",
             f"predict in the frame of an input camera: {', '.join(seen)}",
         )
     if view is not None and truth.seen_by is not None:
@@ -91,9 +91,9 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
         if unseen.any():
             raise InputError(
                 f"{pred.source}: frame",
-                f"{int(unseen.sum())} rows are of samples that {view!r} does not see, first "
+                f"{int(unseen.sum())} records are of samples that {view!r} does not see, first "
                 f"{pred.keys[rows[int(np.argmax(unseen))]]!r}",
-                "leave such samples out",
+                "leave out these samples, or name another camera",
             )
     return People(joints_mm, place, rows, true_mm, truth.place, view)
 

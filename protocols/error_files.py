@@ -57,9 +57,9 @@ def read_errors(path: Path, scores: ScoreFile) -> pd.DataFrame:
         first = str(error).splitlines()[0][:120]
         raise InputError(path, f"per-pose errors cannot be read ({first})", remedy) from None
     if binding.get("scores_sha256") != scores.scores_sha256():
-        raise InputError(path, "per-pose errors do not belong to these scores", remedy)
+        raise InputError(path, "per-pose errors are of other scores", remedy)
     if binding.get("rows_sha256") != _rows_sha256(errors):
-        raise InputError(path, "rows of the per-pose errors were changed or removed", remedy)
+        raise InputError(path, "per-pose errors were changed or removed", remedy)
     return errors
 
 

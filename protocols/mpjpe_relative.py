@@ -41,7 +41,7 @@ class MpjpeRelative(SinglePerson):
             raise InputError(
                 f"protocol {self.name}: root",
                 f"{unknown[0]!r} is not a joint of {skeleton.name}",
-                "name one in the table",
+                "set `root` in the table to one of its joints",
             )
         return roots
 

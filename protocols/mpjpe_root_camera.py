@@ -49,16 +49,16 @@ class MpjpeRootCamera(MpjpeRelative):
             if name not in pred.info.condition.cameras or R is None:
                 raise InputError(
                     f"{pred.source}: frame",
-                    f"{len(of_camera)} rows are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
+                    f"{len(of_camera)} records are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
                     f"predict in the frame of an input camera: {', '.join(pred.info.condition.cameras)}",
                 )
             unseen = np.isnan(R).any(axis=(1, 2))
             if unseen.any():
                 raise InputError(
                     f"{pred.source}: frame",
-                    f"{int(unseen.sum())} rows are in the frame of {name!r}, which does not see their sample, first "
+                    f"{int(unseen.sum())} records are in the frame of {name!r}, which does not see their sample, first "
                     f"{truth.keys[of_camera[int(np.argmax(unseen))]]!r}",
-                    "leave such samples out",
+                    "leave out these samples, or name another camera",
                 )
             turned[of_camera] = joints_mm[of_camera] @ np.swapaxes(R, -1, -2)
         return turned

@@ -71,9 +71,9 @@ class MpjpeTrueSize(MpjpeRootCamera):
         if (bad := ~((size_mm >= SMALLEST_MM) & (size_mm <= LARGEST_MM))).any():
             raise InputError(
                 f"{pred.source}: size_mm",
-                f"{int(bad.sum())} rows have none from {SMALLEST_MM:g} to {LARGEST_MM:.0f} mm, "
+                f"{int(bad.sum())} records have no size from {SMALLEST_MM:g} to {LARGEST_MM:.0f} mm, "
                 f"first {pred.keys[int(np.argmax(bad))]!r}",
-                "give each answer the size that it has",
+                "write the size of each predicted pose in mm",
             )
         return super().errors(replace(pred, joints_mm=pred.joints_mm / size_mm[:, None, None]), truth)
 
@@ -84,7 +84,7 @@ class MpjpeTrueSize(MpjpeRootCamera):
             raise InputError(
                 f"protocol {self.name}: size",
                 f"{unknown[0]!r} is not a joint of {skeleton.name}",
-                "name two of its joints",
+                "name two joints of this skeleton",
             )
         first, second = (truth[:, joints.index(name)] for name in self.size)
         size_mm = np.linalg.norm(first - second, axis=-1)

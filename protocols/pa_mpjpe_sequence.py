@@ -75,7 +75,7 @@ class PaMpjpeSequence(SinglePerson):
         answered = np.flatnonzero(rows >= 0)
         of_pose = rows[answered]
         if truth.seen_by is None:
-            raise InputError(f"{truth.dataset}: cameras", "are not known", "collect them with the truth")
+            raise InputError(f"{truth.dataset}: cameras", "are missing", "collect the truth with its cameras")
         rigs = collect_rigs(pred, truth, rows, answered)
         groups = truth.seen_by.together(self.frames)[truth.place[answered]]
         camera = _common_camera(rigs, groups)

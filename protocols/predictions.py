@@ -41,7 +41,7 @@ from pydantic import (
     model_validator,
 )
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, field_error
 from poseboard.datasets.files import WholeFiles, open_file, parse_json, write_file
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
@@ -229,7 +229,7 @@ class PoseTable:
     def column(self, name: str) -> NDArray[np.float32]:
         """Values of a further column, (N, ...); InputError if the file lacks it."""
         if name not in self.columns:
-            raise InputError(f"{self.source}: {name}", "column is absent", "predict it, because the table needs it")
+            raise InputError(f"{self.source}: {name}", "column is absent", "write it, because the table needs it")
         return self.columns[name]
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.float32]:
@@ -257,7 +257,9 @@ def _together(keys: Sequence[str], poses: Sequence[Poses], method: str) -> dict[
     for key, answer in answered:
         if {name: values.shape[1:] for name, values in answer.columns.items()} != shapes:
             raise InputError(
-                f"{method}: {key}", "has further columns unlike those of other answers", "give each the same"
+                f"{method}: {key}",
+                "has other further columns than the poses before",
+                "return the same columns for each sample",
             )
     return {
         name: np.concatenate([np.asarray(answer.columns[name]) for _, answer in answered]).astype(np.float32)
@@ -312,7 +314,7 @@ def read(path: Path) -> PoseTable:
     """
     if not path.is_file():
         raise InputError(
-            path, "there is no such file of predictions", "run `poseboard predict` first or check the path"
+            path, "there is no such file of predictions", "run `poseboard predict` first, or correct the path"
         )
     try:
         with (
@@ -328,7 +330,7 @@ def read(path: Path) -> PoseTable:
     pa.default_memory_pool().release_unused()  # pages it keeps for the next read, 90 MB of a million poses
     _check_values(table, path)
     if table.is_changed:
-        problem = "its rows were changed after they were predicted"
+        problem = "its records were changed after they were predicted"
         raise InputError(path, problem, "predict again, or leave answers_sha256 out of its metadata")
     return table
 
@@ -346,7 +348,7 @@ def read_info(path: Path) -> PredictionInfo:
     try:
         return _info(path, pq.read_schema(open_file(path)))
     except (pa.ArrowException, OSError):
-        raise InputError(path, "file is no readable Parquet", "write or copy it again") from None
+        raise InputError(path, "file is not readable Parquet", "write or copy it again") from None
 
 
 _PLACES: WeakKeyDictionary[PoseTable, tuple[NDArray[np.object_], NDArray[np.int64]]] = WeakKeyDictionary()
@@ -366,7 +368,7 @@ def positions(table: PoseTable, known_keys: NDArray[np.object_]) -> NDArray[np.i
     if unknown.any():
         raise InputError(
             f"{table.source}: key",
-            f"{int(unknown.sum())} rows have keys that are not in split {table.info.condition.split!r} of "
+            f"{int(unknown.sum())} records have keys that are not in split {table.info.condition.split!r} of "
             f"{table.info.dataset}, for example {table.keys[int(np.argmax(unknown))]!r}",
             "predict only keys of this split",
         )
@@ -407,12 +409,12 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
     except InputError:
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: metadata.{field}", first["msg"].lower(), "see PredictionInfo") from None
+        raise field_error(path, error, PredictionInfo.model_fields, "metadata") from None
     except ValueError as error:
         raise InputError(
-            f"{path}: metadata", f"entry 'poseboard' is not JSON ({error})", "see PredictionInfo"
+            f"{path}: metadata",
+            f"entry 'poseboard' is not JSON ({error})",
+            "write the file with poseboard.protocols.predictions",
         ) from None
 
 
@@ -431,7 +433,7 @@ def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:
     expected = _schema(len(info.joints) * 3, info.columns)
     for name, declared in zip(expected.names, expected.types, strict=True):
         if name not in schema.names:
-            raise InputError(f"{path}: {name}", "column is absent", f"columns: {', '.join(expected.names)}")
+            raise InputError(f"{path}: {name}", "column is absent", f"write the columns {', '.join(expected.names)}")
         stored = schema.field(name).type
         kinds = {
             "key": pa.types.is_string(stored) or pa.types.is_large_string(stored),
@@ -484,11 +486,11 @@ def _flat(column: pa.Array, width: int, keys: NDArray[np.object_], where: str) -
         ends = np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(counts)]
         counts, column = np.diff(ends, prepend=0), column.flatten()
         if column.null_count:
-            raise InputError(where, f"{column.null_count} values are null", "what is not known is NaN")
+            raise InputError(where, f"{column.null_count} values are null", "write NaN instead")
     if (counts != width).any():
         first = int(np.argmax(counts != width))
         raise InputError(
-            where, f"row of {keys[first]!r} has {counts[first]} numbers, not {width}", "write x y z per joint"
+            where, f"record of {keys[first]!r} has {counts[first]} numbers, not {width}", "write x y z per joint"
         )
     return _float32(column).reshape(-1, width)
 
@@ -497,7 +499,7 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
     """Read the rows into arrays of the final size, one row group at a time to save memory."""
     n, width = file.metadata.num_rows, len(info.joints) * 3
     if n > MOST_ROWS:
-        raise InputError(path, f"has {n} rows, more than {MOST_ROWS}", "write several files")
+        raise InputError(path, f"has {n} records, more than {MOST_ROWS}", "write one file per condition or seed")
     keys, frame = np.empty(n, dtype=object), np.empty(n, dtype=object)
     person, score = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
     joints = np.empty((n, width), dtype=np.float32)
@@ -508,7 +510,11 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
         columns = {name: batch.column(name) for name in (*_COLUMNS, *further)}
         for name, column in columns.items():
             if column.null_count:
-                raise InputError(f"{path}: {name}", f"{column.null_count} values are null", "joints not known are NaN")
+                raise InputError(
+                    f"{path}: {name}",
+                    f"{column.null_count} values are null",
+                    "fill them; joints that are not predicted are NaN",
+                )
         keys[rows] = columns["key"].to_numpy(zero_copy_only=False)
         frames = columns["frame"].dictionary_encode()  # one string for all rows that hold it
         frame[rows] = frames.dictionary.to_numpy(zero_copy_only=False).astype(object)[frames.indices.to_numpy()]
@@ -518,7 +524,11 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
             into[rows] = _flat(columns[name], into.shape[1], keys[rows], f"{path}: {name}")
         start += batch.num_rows
     if n and (person.min() < 0 or person.max() > np.iinfo(np.int32).max):
-        raise InputError(f"{path}: person", "numbers must be 0 or above and below 2^31", "count people from 0")
+        raise InputError(
+            f"{path}: person",
+            f"numbers from {person.min()} to {person.max()} are not all in 0 … 2^31 - 1",
+            "count people from 0",
+        )
     shaped = {name: values.reshape(n, *info.columns[name]) for name, values in further.items()}
     joints_mm = joints.reshape(n, width // 3, 3)
     return PoseTable(keys, person.astype(np.int32), score, frame, joints_mm, info, str(path), shaped)
@@ -529,7 +539,12 @@ def _check_values(table: PoseTable, path: Path) -> None:
         return
 
     _refuse(
-        table, path, "score", ~np.isfinite(table.score), "have a score that is not finite", "give 1 where there is none"
+        table,
+        path,
+        "score",
+        ~np.isfinite(table.score),
+        "have a score that is not finite",
+        "write 1 for a pose without a score",
     )
     bad = np.zeros(len(table), dtype=bool)
     far = np.zeros(len(table), dtype=bool)
@@ -551,7 +566,7 @@ def _check_values(table: PoseTable, path: Path) -> None:
         "joints_mm",
         far,
         f"have coordinates beyond {LARGEST_MM:.0f} mm",
-        "answer in millimetres, and write NaN for a joint that is not predicted",
+        "write millimetres, and write NaN for a joint that is not predicted",
     )
     _refuse(
         table,
@@ -563,10 +578,10 @@ def _check_values(table: PoseTable, path: Path) -> None:
     )
     for name, values in table.columns.items():
         infinite: NDArray[np.bool_] = np.any(np.isinf(values).reshape(len(table), -1), axis=1)
-        _refuse(table, path, name, infinite, "have infinite values", "write NaN for what is not known")
+        _refuse(table, path, name, infinite, "have infinite values", "write NaN instead")
         if name == "camera_covariance" and values.ndim > 2 and values.shape[-1] == values.shape[-2]:
             problem = "have a matrix that is not symmetric and positive semidefinite"
-            _refuse(table, path, name, _is_indefinite(values), problem, "write NaN for what is not known")
+            _refuse(table, path, name, _is_indefinite(values), problem, "write NaN instead")
     _refuse_repeated(table, path)
 
 
@@ -589,10 +604,10 @@ def _refuse_repeated(table: PoseTable, where: str | Path) -> None:
         repeated = pd.DataFrame({"key": table.keys, "person": table.person}).duplicated().to_numpy()
     else:
         repeated = pd.Index(table.keys, dtype=object).duplicated()
-    _refuse(table, where, "key", repeated, "repeat a (key, person)", "one row a person")
+    _refuse(table, where, "key", repeated, "repeat a (key, person)", "write one record per person")
 
 
 def _refuse(table: PoseTable, where: str | Path, field: str, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:
     if bad.any():
         first = table.keys[int(np.argmax(bad))]
-        raise InputError(f"{where}: {field}", f"{int(bad.sum())} rows {problem}, first key {first!r}", remedy)
+        raise InputError(f"{where}: {field}", f"{int(bad.sum())} records {problem}, first key {first!r}", remedy)

@@ -204,7 +204,7 @@ def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], 
             in the frame of a camera of the input.
     """
     if truth.seen_by is None:
-        raise InputError(f"{truth.dataset}: cameras", "are not known", "collect them with the truth")
+        raise InputError(f"{truth.dataset}: cameras", "are missing", "collect the truth with its cameras")
     names = pred.info.condition.cameras
     for column in (name for name in CAMERA_COLUMNS if name in pred.columns):
         expected = (len(names), *CAMERA_COLUMNS[column])
@@ -248,4 +248,4 @@ def _refuse(
 ) -> None:
     if bad.any():
         first = pred.keys[of_pose[int(np.argmax(bad))]]
-        raise InputError(f"{pred.source}: {field}", f"{int(bad.sum())} rows {problem}, first {first!r}", remedy)
+        raise InputError(f"{pred.source}: {field}", f"{int(bad.sum())} records {problem}, first {first!r}", remedy)

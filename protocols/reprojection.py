@@ -95,14 +95,16 @@ class Reprojection(Protocol):
         self.in_frame(pred)
         points = truth.points.get(self.against)
         if points is None or truth.seen_by is None or truth.groups is None:
-            raise InputError(f"{truth.dataset}: views", f"{self.against} points are not known", "collect them")
+            raise InputError(
+                f"{truth.dataset}: views", f"{self.against} points are missing", "collect the truth with its views"
+            )
         seen = set(pred.info.condition.cameras)
         views = [v for v, name in enumerate(truth.views) if (name in seen) == (self.judged == "seen")]
         if not views:
             raise InputError(
                 f"{pred.source}: metadata.condition.cameras",
-                "are all of the data set, and none is held out",
-                "give the table a group with `leave_out: true`, or judge the views seen",
+                "are all cameras of the data set, so that none is held out",
+                "give the table a group with `leave_out: true`, or evaluate the input views",
             )
         sample = positions(pred, truth.split_keys)
         people = np.flatnonzero(self._evaluated(truth, sample) & np.isfinite(pred.joints_mm).any(axis=(1, 2)))

@@ -86,7 +86,9 @@ def to_records(dataset: Dataset, table: PoseTable) -> list[RootRecord]:
     """
     image_id, condition = _image_ids(dataset), table.info.condition
     if table.info.joints != ROOT.joints:
-        raise InputError(f"{table.source}: metadata.joints", "are not only the root", "name a row that predicts roots")
+        raise InputError(
+            f"{table.source}: metadata.joints", "are not only the root", "use predictions of a row that predicts roots"
+        )
     if table.info.manifest != dataset.manifest():
         remedy = f"run `poseboard predict {dataset.name} {table.info.method} --split {condition.split}` again"
         raise InputError(f"{table.source}: metadata.manifest", f"is of another state of {dataset.name}", remedy)
@@ -101,7 +103,9 @@ def to_records(dataset: Dataset, table: PoseTable) -> list[RootRecord]:
         boxes = processed_boxes(view)
         for row in rows_of[key]:
             if table.person[row] >= len(boxes):
-                raise InputError(f"{table.source}: {key}", "has not one root per box", "name a row that predicts roots")
+                raise InputError(
+                    f"{table.source}: {key}", "has not one root per box", "use predictions of a row that predicts roots"
+                )
             x, y, z = table.joints_mm[row, 0].astype(np.float64).tolist()
             left, upper, width, height = boxes[table.person[row]].tolist()
             number = image_id.image_id(key, view.name)
@@ -209,7 +213,7 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
     except (OSError, ValueError) as error:
         raise InputError(path, f"cannot be read as JSON ({str(error).splitlines()[0][:80]})", _REMEDY) from None
     if not isinstance(entries, list):
-        raise InputError(path, "holds no list", _REMEDY)
+        raise InputError(path, "holds no list of records", _REMEDY)
     return [_record(entry, f"{path}: entry {number}", _MM[unit]) for number, entry in enumerate(entries)]
 
 
@@ -231,7 +235,11 @@ def _record(entry: Any, where: str, mm: float) -> RootRecord:
         raise InputError(f"{where}: bbox", f"is {width:g} x {height:g} px, and not square: the box is raw", _REMEDY)
     (score,) = _numbers([entry.get("score", 1.0)], 1, f"{where}: score")
     if not _NEAREST_MM < z * mm < _FARTHEST_MM:
-        raise InputError(f"{where}: root_cam", f"is {z * mm:.4g} mm in front of the camera", "check its unit and axes")
+        raise InputError(
+            f"{where}: root_cam",
+            f"is {z * mm:.4g} mm in front of the camera",
+            "write x, y, z in the unit of the data set, z forwards",
+        )
     return RootRecord(image_id, (x * mm, y * mm, z * mm), (left, upper, width, height), score)
 
 
@@ -244,7 +252,9 @@ def _numbers(values: Any, count: int, where: str) -> list[float]:
 
 def _image_ids(dataset: Dataset) -> NumberedImages:
     if not isinstance(dataset, NumberedImages):
-        raise InputError(f"data set {dataset.name}", "its images have no ids", "roots cannot be exchanged by file")
+        raise InputError(
+            f"data set {dataset.name}", "its images have no ids", "use a data set with image ids, such as mupots"
+        )
     return dataset
 
 

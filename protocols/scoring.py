@@ -217,7 +217,9 @@ def _trained_on(answered: Sequence[PoseTable]) -> tuple[str, ...] | None:
         if answer.info.trained_on != first.info.trained_on:
             stated, other = (json.dumps(one.info.trained_on) for one in (answer, first))
             problem = f"is {stated}, that of {first.source} is {other}"
-            raise InputError(f"{answer.source}: metadata.trained_on", problem, "score weights of one origin together")
+            raise InputError(
+                f"{answer.source}: metadata.trained_on", problem, "score files with the same trained_on together"
+            )
     return None if first.info.trained_on == (first.info.dataset,) else first.info.trained_on
 
 
@@ -231,7 +233,9 @@ def _errors(
     seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
-        raise InputError(source, "has other seeds than the other conditions", "predict all of them")
+        raise InputError(
+            source, "has other seeds than the files of other conditions", "predict every seed in every condition"
+        )
     labels = [", ".join(offered.cameras) for offered in answered]
     names = pd.Index(list(dict.fromkeys(labels)), dtype=object)
     severities = [0 if offered.perturbation is None else offered.perturbation.severity for offered in answered]

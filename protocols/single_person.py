@@ -178,7 +178,7 @@ def one_answer_each(pred: PoseTable, truth: TruthTable) -> Rows:
     if repeated.any():
         raise InputError(
             f"{pred.source}: key",
-            f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
-            "this table judges one person a sample",
+            f"{int(repeated.sum())} records repeat a key, first {pred.keys[int(np.argmax(repeated))]!r}",
+            "write one person per sample, or choose a table of several people",
         )
     return np.asarray(answer[truth.place])

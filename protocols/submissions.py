@@ -129,7 +129,9 @@ def read_card(path: Path) -> Card:
             content = file.read(CARD_BYTES + 1)
         text = content.decode()
     except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror})", "name a card") from None
+        raise InputError(
+            path, f"cannot be read ({error.strerror})", "write card.yaml like the example in docs/submissions.md"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(path, "is not UTF-8 text", "write the card as UTF-8") from None
     if len(content) > CARD_BYTES:
@@ -147,7 +149,7 @@ def read_card(path: Path) -> Card:
     unknown = [key for key in values if key not in Card.model_fields]
     if unknown:
         fields = ", ".join(Card.model_fields)
-        raise InputError(path, f"{ascii(unknown[0])[:60]} is not a field of a card", f"fields: {fields}")
+        raise InputError(path, f"{ascii(unknown[0])[:60]} is not a field of a card", f"use fields of {fields}")
     return validated(Card, values, path)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, field_error
 from poseboard.datasets.files import parse_yaml, read_bytes
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
@@ -122,10 +122,12 @@ class Group(BaseModel):
         """
         chosen = names if self.cameras == "all" else self.cameras
         if unknown := [name for name in chosen if name not in names]:
-            raise InputError(f"table {table}: cameras", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
+            raise InputError(
+                f"table {table}: cameras", f"there is no camera {unknown[0]!r}", f"use cameras of {', '.join(names)}"
+            )
         ordered = tuple(name for name in names if name in chosen)
         if self.leave_out and len(ordered) < 2:
-            raise InputError(f"table {table}: leave_out", f"of {len(ordered)} camera no other is left", "name more")
+            raise InputError(f"table {table}: leave_out", "leaves no camera", "name two cameras or more")
         sets = [ordered]
         if self.subsets is not None:
             if self.subsets.size > len(ordered):
@@ -139,7 +141,9 @@ class Group(BaseModel):
         missing = max(one.missing_cameras if one else 0 for one in perturbations)
         if missing > (fewest := min(map(len, sets))) - 2 and missing:
             raise InputError(
-                f"table {table}: perturbation", f"takes {missing} of {fewest} cameras", "leave two of them at least"
+                f"table {table}: perturbation",
+                f"removes {missing} of {fewest} cameras",
+                "remove fewer, so that two or more remain",
             )
         return tuple(
             Condition(
@@ -305,7 +309,7 @@ def check_control(table: Table, control: Table) -> None:
         raise InputError(where, problem, f"name a table of another split of {table.dataset}")
     for field in ("protocol", "parameters", "groups", "every"):
         if getattr(table, field) != getattr(control, field):
-            raise InputError(where, f"has other {field}", f"give both tables the same {field}")
+            raise InputError(where, f"differs in {field}", f"give both tables the same {field}")
     if rule.records != "truth" or not rule.lower_is_better:
         raise InputError(where, f"{table.protocol} states no error of each true pose", "remove the control")
 
@@ -323,18 +327,22 @@ def read_tables(path: Path) -> tuple[Table, ...]:
         values = parse_yaml(read_bytes(path).decode())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(path, f"table cannot be read ({reason})", "check the file") from None
+        raise InputError(path, f"table cannot be read ({reason})", "correct the path or the YAML") from None
     if not isinstance(values, dict) or "numbers" not in values:
         table = _parse(values, str(path))
         if table.id != path.stem:
-            raise InputError(f"{path}: id", f"is {table.id!r}", f"name the file {table.id}.yaml, or it {path.stem!r}")
+            raise InputError(
+                f"{path}: id",
+                f"is {table.id!r}, unlike the file name",
+                f"rename the file to {table.id}.yaml, or write id: {path.stem}",
+            )
         return (table,)
     numbers = values.pop("numbers")
     if not isinstance(numbers, list) or not numbers:
-        raise InputError(f"{path}: numbers", "is not a list of numbers", "list an id and a title for each")
+        raise InputError(f"{path}: numbers", "is not a list of numbers", "list an id and a title for each number")
     for field in ("id", "title"):
         if field in values:
-            raise InputError(f"{path}: {field}", "belongs to each entry of numbers", "move it there")
+            raise InputError(f"{path}: {field}", "belongs to each entry of numbers", "move it into the entries")
     tables = []
     for place, number in enumerate(numbers):
         where = f"{path}: numbers.{place}"
@@ -351,12 +359,12 @@ def _with_number(values: Mapping[str, Any], number: object, where: str) -> dict[
         {'lacking_mm': 400, 'within_mm': 25}
     """
     if not isinstance(number, dict):
-        raise InputError(where, "is not a mapping", f"fields: {', '.join(NUMBER_FIELDS)}")
+        raise InputError(where, "is not a mapping", f"write fields of {', '.join(NUMBER_FIELDS)}")
     if wrong := [field for field in number if field not in NUMBER_FIELDS]:
-        raise InputError(f"{where}.{wrong[0]}", "is not a field of a number", f"fields: {', '.join(NUMBER_FIELDS)}")
+        raise InputError(f"{where}.{wrong[0]}", "is not a field of a number", f"use one of {', '.join(NUMBER_FIELDS)}")
     both = [of.get("parameters") or {} for of in (values, number)]
     if not all(isinstance(parameters, dict) for parameters in both):
-        raise InputError(f"{where}.parameters", "is not a mapping", "name the protocol's parameters")
+        raise InputError(f"{where}.parameters", "is not a mapping", "write the protocol's parameters as NAME: VALUE")
     return {**values, **number, "parameters": {**both[0], **both[1]}}
 
 
@@ -365,10 +373,6 @@ def _parse(values: object, where: str) -> Table:
     try:
         table = Table.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{where}: {field}", first["msg"].lower(), f"fields: {', '.join(Table.model_fields)}"
-        ) from None
+        raise field_error(where, error, Table.model_fields) from None
     find_protocol(table.protocol, table.parameters, where)
     return table

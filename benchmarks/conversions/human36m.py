@@ -86,7 +86,7 @@ class Conversion:
             return None if self.frames == "published" else 1
         match = re.fullmatch(r"every:([1-9][0-9]{0,5})", self.frames)
         if match is None:
-            raise InputError(f"--frames {self.frames}", "is not a choice of frames", "published, all, or every:5")
+            raise InputError(f"--frames {self.frames}", "is not a choice of frames", "use published, all, or every:5")
         return int(match[1])
 
     def kinds(self, subject: str) -> list[str]:
@@ -403,7 +403,7 @@ def _check_boxes(
     (subject, serial), share = min(means.items(), key=lambda item: item[1])
     if share < _LEAST_INSIDE:
         problem = f"{share:.0%} of the joints of {subject} project into the boxes of camera {serial}"
-        raise InputError("boxes", problem, "check that metadata.xml, poses and boxes are of one release")
+        raise InputError("boxes", problem, "download metadata.xml, poses and boxes of one release")
     return f"{np.mean(list(means.values())):.1%} of the joints project into their box, {share:.1%} in the worst camera"
 
 

@@ -489,7 +489,7 @@ def common_datasets(plan: Plan, a: Source, b: Source, dataset: str | None) -> li
             problem = f"has results of {', '.join(source.datasets)}, not of {dataset}"
             raise InputError(source.label, problem, f"choose --dataset {source.datasets[0]}")
     problem = f"are of different data sets: {', '.join(a.datasets)} | {', '.join(b.datasets)}"
-    raise InputError(f"{a.label} and {b.label}", problem, "compare results of one data set")
+    raise InputError(f"{a.label} and {b.label}", problem, "name two results on one data set")
 
 
 def read_side(plan: Plan, source: Source, dataset: str, tables: Sequence[Table], doubt: Callable[[str], None]) -> Side:

@@ -96,5 +96,5 @@ def _check_samples(table: PoseTable, truth: TruthTable) -> None:
     chosen = condition.samples(list(truth.split_keys))
     missing = np.setdiff1d(np.intersect1d(chosen, truth.keys), table.keys)
     if missing.size:
-        problem = f"{missing.size} samples of split {condition.split!r} have no row, first {str(missing[0])!r}"
-        raise InputError(f"{table.source}: key", problem, "write a row of NaN for a pose that is not predicted")
+        problem = f"{missing.size} samples of split {condition.split!r} have no record, first {str(missing[0])!r}"
+        raise InputError(f"{table.source}: key", problem, "write a record of NaN for a pose that is not predicted")

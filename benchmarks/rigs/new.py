@@ -485,7 +485,7 @@ def _up(option: str | None, measured: Measured | None) -> tuple[Up, str]:
     axes: dict[str, Up] = {axis: axis for axis in get_args(Up)}
     if option is not None:
         if option not in axes:
-            raise InputError(f"--up {option}", "is not an axis", f"one of {', '.join(axes)}")
+            raise InputError(f"--up {option}", "is not an axis", f"use one of {', '.join(axes)}")
         return axes[option], f"Up: {option} (as --up says)"
     if measured is not None and np.isfinite(measured.upwards).all():
         component = int(np.abs(measured.upwards).argmax())

@@ -65,7 +65,11 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         architecture = parse_options(LiftingArchitecture, checkpoint.architecture, f"{where}: architecture")
         architecture.backbone.require(self.skeleton, where)
         if architecture.network != self.options.network:
-            raise InputError(where, f"weights are of network {architecture.network}", "set `network` to this value")
+            raise InputError(
+                where,
+                f"weights are of network {architecture.network}",
+                f"set `network: {architecture.network}` in the row",
+            )
         if "scale_mm" not in checkpoint.constants:
             raise InputError(f"{where}: constants", "has no scale_mm", "train or import the weights again")
         backbone = architecture.backbone.exact

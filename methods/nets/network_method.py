@@ -40,7 +40,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
     def load(self, checkpoint: Path | None, device: str) -> None:
         """Load a trained or imported checkpoint, which also sets the crop size of ``inputs``."""
         if checkpoint is None:
-            raise InputError(self._name, "it needs a checkpoint", "train it first or import published weights")
+            raise InputError(self._name, "it needs a checkpoint", "train the row first, or import published weights")
         content = Checkpoint.read(checkpoint)
         if content.method != self._name:
             raise InputError(checkpoint, f"checkpoint is of {content.method}", f"use a checkpoint of {self._name}")

@@ -74,7 +74,7 @@ class Length:
             self.steps = steps
             return
         if steps.moments is None:
-            raise InputError("steps", "the number of samples per epoch is not known", "give `moments`")
+            raise InputError("steps", "the number of samples per epoch is missing", "pass `moments`")
         self.every = steps.every
         self.per_epoch = max(1, steps.moments // batch_size)
         self.steps = steps.epochs * self.per_epoch

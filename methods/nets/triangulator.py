@@ -149,7 +149,7 @@ class Triangulator(ABC):
             raise InputError(
                 f"{self._name}: sample {samples[0].key}",
                 "there are no 2D detections and no checkpoint of a 2D network",
-                "train a backbone first or give detections",
+                "train a backbone first, or use a data set with detections",
             )
         detections = self._detector.detect(samples)
         return Observations(detections.points_px, detections.peak, detections.P, np.arange(len(samples)))

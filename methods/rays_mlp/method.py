@@ -78,7 +78,9 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         model, arch = self._predicting or loaded, loaded.architecture
         if (most := max((len(sample.views) for sample in samples), default=0)) > arch.views:
             raise InputError(
-                "rays_mlp", f"got {most} views, but its weights are for {arch.views}", f"train it with views: {most}"
+                "rays_mlp",
+                f"the input has {most} views, but the weights are for {arch.views}",
+                f"train it with views: {most}",
             )
         seen = [i for i, sample in enumerate(samples) if len(sample.views) == arch.views]
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))

@@ -223,7 +223,7 @@ def focal_of(text: str | None, fov_deg: float | None) -> FocalOf:
         InputError: both are set, or a value is invalid.
     """
     if text is not None and fov_deg is not None:
-        raise InputError("--focal, --fov", "are both given", "give one of them")
+        raise InputError("--focal, --fov", "are used together", "leave one of them out")
     if text is not None:
         parts = text.split(",")
         try:
@@ -247,7 +247,7 @@ def focal_of(text: str | None, fov_deg: float | None) -> FocalOf:
 def _of_exif(image: Image, film_mm: float | None, path: Path) -> tuple[Focal, str]:
     if film_mm is None:
         remedy = "give --focal FX,FY in pixels, or --fov DEG, the horizontal field of view (phones: 65 to 75)"
-        raise InputError(path, "its focal length is not known", remedy)
+        raise InputError(path, "has no focal length in its EXIF data", remedy)
     focal = film_mm / _FILM_DIAGONAL_MM * float(np.hypot(*image.shape[:2]))  # equal angle over the diagonal
     return (focal, focal), f"EXIF, {film_mm:g} mm in 35 mm film"
 

@@ -156,7 +156,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         else:
             read = Checkpoint.read(start)
             if read.method not in (IMAGE_NETWORK, "backbone"):
-                raise InputError(start, f"is a checkpoint of {read.method}", "use one of a 2D backbone")
+                raise InputError(start, f"is a checkpoint of {read.method}", "use a checkpoint of a 2D backbone")
             changes: dict[str, Any] = {"joints": JOINTS, "multiplier": 1.0, "softmax": True}
             if read.method == IMAGE_NETWORK:  # which learned on RGB
                 changes["channels"] = "rgb"

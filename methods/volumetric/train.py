@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import field_error
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs
@@ -116,7 +116,7 @@ class VolumetricOptions(TrainingOptions):
                 **form,
             )
         except ValidationError as error:
-            raise InputError(f"volumetric on {where}", error.errors()[0]["msg"], "change its options") from None
+            raise field_error(f"volumetric on {where}", error, ()) from None
 
 
 class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitecture]):

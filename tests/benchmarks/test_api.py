@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[Callable[[pb.Samples], object], str]] = {
             write(samples, truth_mm(samples)[[0, 0]], samples.keys[:1] * 2),
             pb.evaluate("m.parquet", "T1"),
         ),
-        "rows answer a key twice",
+        "records repeat a key",
     ),
 }
 

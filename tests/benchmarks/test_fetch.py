@@ -87,7 +87,7 @@ def test_a_download_goes_on_where_it_was_killed(wheel: Path, tmp_path: Path, mon
 def test_other_wheels_are_refused(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "demo"
     other = write_wheel(tmp_path / "other.whl", MEMBERS | {"x": b"y"})
-    with pytest.raises(InputError, match=r"other\.whl: hash is not"):
+    with pytest.raises(InputError, match=r"other\.whl: SHA-256 is not"):
         fetch("demo", folder, wheel=other)
     with pytest.raises(InputError, match="does not exist"):
         fetch("demo", folder, wheel=tmp_path / "absent.whl")

@@ -137,7 +137,7 @@ def test_names_of_cameras_are_matched_or_both_sides_listed() -> None:
         ({"cameras": {"lft": "left"}}, r"--camera lft: no such camera in the detections; did you mean left\?"),
         ({"cameras": {"left": "right"}}, "left and right are both right"),
         ({"fps": 0.0}, "--fps 0.0: is not a frame rate"),
-        ({"up": "upwards"}, "--up upwards: is not an axis; one of x, y, z"),
+        ({"up": "upwards"}, "--up upwards: is not an axis; use one of x, y, z"),
         ({"unit": "inch"}, "--unit inch: no such unit; use one of m, cm, mm"),
         ({"format": "qualisys"}, "is not a calibration of the format qualisys"),
         ({"calibration": Path("nowhere.toml")}, "nowhere.toml: there is no such file"),

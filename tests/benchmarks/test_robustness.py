@@ -189,11 +189,11 @@ def test_errors_of_other_scores_are_not_compared(workspace: Any, spoil: Fail) ->
     whole, known = path.read_bytes(), ScoreFile.read(scores)
     rows = pq.read_table(path)
     pq.write_table(rows.slice(0, len(rows) // 2), path)
-    assert f"{errors}: rows of the per-pose errors were changed or removed; run `pose" in spoil("compare").error
+    assert f"{errors}: per-pose errors were changed or removed; run `pose" in spoil("compare").error
     path.write_bytes(whole)
     known.scores[0].value = 1.0
     known.write(scores)
-    assert f"{errors}: per-pose errors do not belong to these scores; run `pose" in spoil("compare").error
+    assert f"{errors}: per-pose errors are of other scores; run `pose" in spoil("compare").error
     workspace.must("score", "human36m", "dlt")
     workspace.must("compare")
 

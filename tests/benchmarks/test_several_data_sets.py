@@ -275,4 +275,4 @@ def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photograph
         entry["root_cam"] = [value / 1000 for value in entry["root_cam"]]
     (photographs.folder / "metres.json").write_text(json.dumps(entries))
     told = photographs.run("roots", "read", "human36m-coco", "metres.json", "--as", "others", "--out", "metres.parquet")
-    assert "mm in front of the camera; check its unit" in told.error
+    assert "mm in front of the camera; write x, y, z" in told.error

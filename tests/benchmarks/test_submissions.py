@@ -108,7 +108,7 @@ def test_equal_data_in_other_bytes_is_accepted_and_other_data_is_not(workspace: 
     [
         (lambda table: replace(table, joints_mm=table.joints_mm / 1000), "millimetres"),
         (lambda table: replace(table, joints_mm=table.joints_mm[:, ::-1].copy()), "if the joints are reversed"),
-        (lambda table: rows_of(table, slice(1, None)), "1 samples of split 'test' have no row, first"),
+        (lambda table: rows_of(table, slice(1, None)), "1 samples of split 'test' have no record, first"),
         (lambda table: replace(table, joints_mm=np.where([1, 0, 0], np.nan, table.joints_mm)), "NaN and others not"),
         (lambda table: rows_of(table, np.array([0, *range(len(table))])), "repeat a (key, person)"),
         (lambda table: stated(table, manifest="0"), "metadata.manifest: is '0'"),
@@ -130,7 +130,7 @@ def test_a_small_file_of_many_rows_is_refused_before_it_is_read(
     ready_workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictions, "MOST_ROWS", 5)
-    assert "has 6 rows, more than 5" in ready_workspace.run("score", EXAMPLE / "example.parquet").error
+    assert "has 6 records, more than 5" in ready_workspace.run("score", EXAMPLE / "example.parquet").error
 
 
 def card_text(**fields: Any) -> str:

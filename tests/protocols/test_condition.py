@@ -90,7 +90,7 @@ def test_two_cameras_are_left() -> None:
     assert Condition.model_validate({"cameras": list("abcd"), **missing}).fewest_views == 2
     with pytest.raises(ValueError, match="takes 2 of 3 cameras"):
         Condition.model_validate({"cameras": list("abc"), **missing})
-    with pytest.raises(InputError, match=r"table T: perturbation: takes 2 of 3 cameras; leave two"):
+    with pytest.raises(InputError, match=r"table T: perturbation: removes 2 of 3 cameras; remove fewer"):
         Group().conditions("abc", "test", "T", (None, Perturbation(kind="missing_cameras", severity=2)))
 
 
@@ -146,7 +146,7 @@ def test_numbers_say_whether_the_cameras_were_known(make_truth, make_predictions
     with pytest.raises(ValueError, match="no predictions"):
         score(in_world, answered(in_view), truth, resamples=50)
     unstated = replace(in_view, info=in_view.info.model_copy(update={"inputs": None}))
-    with pytest.raises(InputError, match="judges poses in the world frame"):
+    with pytest.raises(InputError, match="predict in the world frame"):
         score(in_world, answered(unstated), truth, resamples=50)
     # one camera alone needs no extrinsics
     alone = make_predictions(truth, inputs={"extrinsics": False}, cameras=truth.views[:1])

@@ -149,9 +149,9 @@ def test_people_in_one_of_the_two_are_left_out(make_truth, scored, compared) -> 
     [
         ({"split": "test"}, "is of the same split"),
         ({"dataset": "panoptic"}, "is run on panoptic"),
-        ({"protocol": "pa_mpjpe"}, "has other protocol"),
-        ({"groups": (Group(frames_per_rig=2),)}, "has other groups"),
-        ({"every": 2}, "has other every"),
+        ({"protocol": "pa_mpjpe"}, "differs in protocol"),
+        ({"groups": (Group(frames_per_rig=2),)}, "differs in groups"),
+        ({"every": 2}, "differs in every"),
     ],
 )
 def test_a_control_that_is_none_is_refused(tables, changes, why) -> None:

@@ -195,8 +195,8 @@ def test_answers_beyond_a_kilometre_are_refused_by_file_and_key(make_truth, make
     far[7] = size
     far[4] = np.nan
     message = (
-        r"pred\.parquet: joints_mm: 2 rows have coordinates beyond 1000000 mm, first key 'S9/Walking-1/000002'; "
-        "answer in millimetres"
+        r"pred\.parquet: joints_mm: 2 records have coordinates beyond 1000000 mm, first key 'S9/Walking-1/000002'; "
+        "write millimetres"
     )
     with pytest.raises(InputError, match=message) as refused:
         write(path, make_predictions(truth, far))
@@ -210,7 +210,7 @@ def test_a_file_written_by_others_is_refused_as_well(make_truth, make_prediction
     with monkeypatch.context() as patched:
         patched.setattr("poseboard.protocols.predictions.LARGEST_MM", 1e30)
         write(path, make_predictions(truth, np.full_like(truth.joints_mm, 5e19)))
-    with pytest.raises(InputError, match=r"pred\.parquet: joints_mm: 34 rows have coordinates beyond 1000000 mm"):
+    with pytest.raises(InputError, match=r"pred\.parquet: joints_mm: 34 records have coordinates beyond 1000000 mm"):
         read(path)
 
 
@@ -219,5 +219,5 @@ def test_a_size_that_is_none_is_refused(make_truth, make_predictions, size_mm: f
     truth = make_truth()
     table = make_predictions(truth, size_mm=100.0)
     table.columns["size_mm"][3] = size_mm
-    with pytest.raises(InputError, match=f"size_mm: 1 rows have none from .* first '{table.keys[3]}'"):
+    with pytest.raises(InputError, match=f"size_mm: 1 records have no size from .* first '{table.keys[3]}'"):
         MpjpeTrueSize(size=SIZE).errors(table, truth)

@@ -70,7 +70,7 @@ def test_rows_that_were_changed_are_refused(tmp_path: Path, change: object) -> N
     changed = type(table).from_pandas(change(table.to_pandas()), preserve_index=False)
     binding = {b"poseboard": table.schema.metadata[b"poseboard"]}
     pq.write_table(changed.replace_schema_metadata({**changed.schema.metadata, **binding}), path)
-    with pytest.raises(InputError, match=r"e\.parquet: rows of the per-pose errors were changed or removed; run `pose"):
+    with pytest.raises(InputError, match=r"e\.parquet: per-pose errors were changed or removed; run `pose"):
         read_errors(path, SCORES)
 
 
@@ -79,10 +79,10 @@ def test_errors_of_other_scores_and_of_none_are_refused(tmp_path: Path) -> None:
     one = SCORES.scores[0]
     for other in ({"value": 1.0}, {"seeds": []}, {"table": "T3"}, {"signature": one.signature.in_split("known")}):
         scores = SCORES.model_copy(update={"scores": [one.model_copy(update=other), *SCORES.scores[1:]]})
-        with pytest.raises(InputError, match="do not belong to these scores; run `poseboard score human36m dlt`"):
+        with pytest.raises(InputError, match="are of other scores; run `poseboard score human36m dlt`"):
             read_errors(path, scores)
     made_up().to_parquet(path)
-    with pytest.raises(InputError, match="do not belong to these scores"):
+    with pytest.raises(InputError, match="are of other scores"):
         read_errors(path, SCORES)
     for content in (b"", b"PAR1 but cut off", path.read_bytes()[:-50]):
         path.write_bytes(content)

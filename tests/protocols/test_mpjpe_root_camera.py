@@ -125,7 +125,7 @@ def test_exclusions_keep_rows_and_cameras_together(judge, of_camera):
 
 
 def test_the_frame_of_a_camera_that_was_not_handed_over_is_refused(judge, of_camera, truth):
-    with pytest.raises(InputError, match=rf"34 rows are in the frame of '{CAMERAS[1]}'.*input camera: {CAMERAS[0]}"):
+    with pytest.raises(InputError, match=rf"34 records are in the frame of '{CAMERAS[1]}'.*input camera: {CAMERAS[0]}"):
         judge(of_camera(0, frame=CAMERAS[1]))
     with pytest.raises(InputError, match="in the frame of 'view-0'"):
         judge(of_camera(0, frame="view-0"))
@@ -137,5 +137,5 @@ def test_a_camera_that_does_not_see_the_sample_is_refused(judge, of_camera, trut
     table = of_camera(0)
     place = truth.seen_by.place.copy()
     place[4, 0] = -1
-    with pytest.raises(InputError, match=rf"1 rows .* does not see their sample, first '{truth.keys[4]}'"):
+    with pytest.raises(InputError, match=rf"1 records .* does not see their sample, first '{truth.keys[4]}'"):
         judge(table, of=replace(truth, seen_by=replace(truth.seen_by, place=place)))

@@ -211,7 +211,7 @@ def test_limbs_that_are_not_annotated_do_not_count() -> None:
 
 def test_what_cannot_be_judged_is_refused() -> None:
     pred = answers_of([person()])
-    with pytest.raises(InputError, match="judges poses in the world frame"):
+    with pytest.raises(InputError, match="predict in the world frame"):
         pcp(replace(pred, frame=np.array(["a"], dtype=object)), truth_of([person()]))
     with pytest.raises(InputError, match=r"hall: truth: has no (head_top|chin)"):
         pcp(pred, truth_of([np.zeros((17, 3))], skeleton=HUMAN36M))

@@ -395,16 +395,16 @@ def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, ma
         with pytest.raises(ValueError, match="no predictions"):
             run(**{field: other, **root})
     in_camera = replace(make_predictions(truth), frame=np.array(["54138969"] * 34, dtype=object))
-    with pytest.raises(InputError, match=r"frame: 34 rows are in a camera's frame, first '54138969'"):
+    with pytest.raises(InputError, match=r"frame: 34 records are in a camera's frame, first '54138969'"):
         score(table, answered(in_camera), truth)
     assert score(make_table("pa_mpjpe"), answered(in_camera), truth, resamples=50).scores[0].value < 1e-3
     unknown = truth.keys.copy()
     unknown[[4, 9]] = ["S9/None-1/000001", "S9/None-1/000002"]
-    with pytest.raises(InputError, match=r"key: 2 rows have keys .* for example 'S9/None-1/000001'"):
+    with pytest.raises(InputError, match=r"key: 2 records have keys .* for example 'S9/None-1/000001'"):
         score(table, answered(make_predictions(truth, keys=unknown)), truth)
     twice = truth.keys.copy()
     twice[1] = twice[0]
-    with pytest.raises(InputError, match=r"key: 1 rows answer a key twice, first 'S9/Walking-1/000000'"):
+    with pytest.raises(InputError, match=r"key: 1 records repeat a key, first 'S9/Walking-1/000000'"):
         score(table, answered(make_predictions(truth, keys=twice)), truth)
     crowd = replace(truth, person=np.arange(34, dtype=np.int32))
     with pytest.raises(InputError, match="several people"):

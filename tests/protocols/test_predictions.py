@@ -114,9 +114,9 @@ def test_further_columns_are_kept(make_truth, make_predictions, tmp_path: Path) 
     with pytest.raises(InputError, match="covariance: column is absent"):
         read(path)
     again.columns["size_mm"][1] = np.inf
-    with pytest.raises(InputError, match="size_mm: 1 rows have infinite values, first key 'x'"):
+    with pytest.raises(InputError, match="size_mm: 1 records have infinite values, first key 'x'"):
         write(path, again)
-    with pytest.raises(InputError, match="z: has further columns unlike those of other answers"):
+    with pytest.raises(InputError, match="z: has other further columns than the poses before"):
         PoseTable.collect(["x", "y", "z"], [*poses[:2], replace(poses[2], columns={})], info)
     with pytest.raises(ValueError, match="column size_mm needs"):
         Poses(HUMAN36M, np.zeros((2, 17, 3)), np.ones(2), columns={"size_mm": np.ones(1)})
@@ -150,14 +150,14 @@ BAD_COLUMNS = {
     "ragged": (
         "joints_mm",
         pa.array([[0.0] * 51, [0.0] * 54, [0.0] * 48, *[[0.0] * 51] * 31], pa.list_(pa.float32())),
-        "row of 'S9/Walking-1/000001' has 54 numbers, not 51",
+        "record of 'S9/Walking-1/000001' has 54 numbers, not 51",
     ),
     "whole numbers": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS.cast(pa.int32()), 51), "expected"),
     "null in a list": ("joints_mm", pa.array([[None] + [0.0] * 50] * 34, pa.list_(pa.float64())), "34 values are null"),
     "too wide for float32": (
         "joints_mm",
         pa.array([[1e300] + [0.0] * 50] + [[0.0] * 51] * 33, pa.list_(pa.float64())),
-        "1 rows have infinite coordinates",
+        "1 records have infinite coordinates",
     ),
     "null number": (
         "joints_mm",
@@ -167,18 +167,18 @@ BAD_COLUMNS = {
     "null key": ("key", pa.array([None] + [str(i) for i in range(33)]), "1 values are null"),
     "number key": ("key", pa.array(range(34)), "expected string"),
     "text person": ("person", pa.array(["0"] * 34), "expected int32"),
-    "negative person": ("person", pa.array([-1] * 34), "0 or above"),
-    "nan score": ("score", pa.array([np.nan] + [1.0] * 33), "1 rows have a score that is not finite"),
-    "repeated key": ("key", pa.array(["a", "b"] * 17), "32 rows repeat a .key, person., first key 'a'"),
+    "negative person": ("person", pa.array([-1] * 34), "numbers from -1 to -1"),
+    "nan score": ("score", pa.array([np.nan] + [1.0] * 33), "1 records have a score that is not finite"),
+    "repeated key": ("key", pa.array(["a", "b"] * 17), "32 records repeat a .key, person., first key 'a'"),
     "inf": (
         "joints_mm",
         pa.FixedSizeListArray.from_arrays(pa.array(np.r_[np.zeros(60), np.inf, np.zeros(1673)].astype(np.float32)), 51),
-        "1 rows have infinite coordinates, first key 'S9/Walking-1/000001'",
+        "1 records have infinite coordinates, first key 'S9/Walking-1/000001'",
     ),
     "half a joint": (
         "joints_mm",
         pa.FixedSizeListArray.from_arrays(pa.array(np.r_[np.zeros(60), np.nan, np.zeros(1673)].astype(np.float32)), 51),
-        "1 rows have joints with some coordinates NaN",
+        "1 records have joints with some coordinates NaN",
     ),
 }
 
@@ -296,7 +296,7 @@ def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     truth = make_truth()
     table = replace(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:]), source="their.parquet")
     assert positions(table, truth.split_keys).tolist() == list(range(4, 34))
-    with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* for example 'S9/Walking-1/000004'"):
+    with pytest.raises(InputError, match=r"their.parquet: key: 3 records .* for example 'S9/Walking-1/000004'"):
         positions(table, truth.keys[7:])
 
 
@@ -322,7 +322,7 @@ def test_rows_that_differ_from_their_hash_are_refused(file: Path) -> None:
     write(file, replace(table, info=info))
     assert read(file).info == info
     rewrite(file, with_column("score", pa.array(table.score + 1)))
-    with pytest.raises(InputError, match="rows were changed after they were predicted"):
+    with pytest.raises(InputError, match="records were changed after they were predicted"):
         read(file)
     write(file, replace(table, info=info, joints_mm=table.joints_mm + 1))
     assert read(file).info.answers_sha256 is None, "rows changed by a program are other rows"
@@ -338,5 +338,5 @@ def test_indefinite_covariances_are_refused(make_truth, make_predictions, tmp_pa
     for change in (np.negative, np.triu, lambda c: c * np.where(np.eye(6), 1, 10)):
         changed = covariance.copy()
         changed[2, 1] = change(changed[2, 1])
-        with pytest.raises(InputError, match="camera_covariance: 1 rows have a matrix that is not symmetric"):
+        with pytest.raises(InputError, match="camera_covariance: 1 records have a matrix that is not symmetric"):
             write(tmp_path / "bad.parquet", replace(table, info=info, columns={"camera_covariance": changed}))

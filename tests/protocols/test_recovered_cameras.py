@@ -230,12 +230,12 @@ def test_rows_without_the_columns_have_no_number(truth, make_predictions, make_t
 def test_what_are_no_cameras_is_refused(judge, recovered):
     pred = recovered(reference=0)
     stretched = {**pred.columns, "camera_R": pred.columns["camera_R"] * np.float32(1.1)}
-    with pytest.raises(InputError, match=r"camera_R: 34 rows have a matrix that is not a rotation"):
+    with pytest.raises(InputError, match=r"camera_R: 34 records have a matrix that is not a rotation"):
         judge("camera_rotation", replace(pred, columns=stretched))
     mirrored = {**pred.columns, "camera_R": -pred.columns["camera_R"]}
     with pytest.raises(InputError, match="not a rotation"):
         judge("camera_direction", replace(pred, columns=mirrored))
-    with pytest.raises(InputError, match=r"frame: 34 rows are not in the frame of an input camera"):
+    with pytest.raises(InputError, match=r"frame: 34 records are not in the frame of an input camera"):
         judge("camera_rotation", replace(pred, frame=np.array(["world"] * 34, dtype=object)))
     of_three = {name: values[:, :3] for name, values in pred.columns.items()}
     declared = {name: values.shape[1:] for name, values in of_three.items()}

@@ -158,9 +158,9 @@ def test_depth_shows_in_a_view_that_was_not_seen_only(judged: str) -> None:
 def test_poses_in_a_cameras_frame_and_truth_without_points_are_refused() -> None:
     scene = {"k/0": people(0)}
     table = answers_of(scene)
-    with pytest.raises(InputError, match="judges poses in the world frame"):
+    with pytest.raises(InputError, match="predict in the world frame"):
         judge(truth_of(scene), replace(table, frame=np.array(["left"], dtype=object)))
-    with pytest.raises(InputError, match="annotated points are not known"):
+    with pytest.raises(InputError, match="annotated points are missing"):
         judge(truth_of(scene), table, against="annotated")
 
 

@@ -233,9 +233,9 @@ def test_every_so_many_samples_are_judged_with_all_of_their_people():
 
 def test_answers_that_cannot_be_judged_are_told():
     truth, joints = crowd()
-    with pytest.raises(InputError, match="frame: 8 rows are in the frame of 'elsewhere'"):
+    with pytest.raises(InputError, match="frame: 8 records are in the frame of 'elsewhere'"):
         SOUND.errors(told(truth, joints, frame="elsewhere"), truth)
-    with pytest.raises(InputError, match="key: 8 rows have keys that are not in split"):
+    with pytest.raises(InputError, match="key: 8 records have keys that are not in split"):
         Mrpe().errors(told(truth, joints, keys=np.array(["no"] * len(joints), dtype=object)), truth)
     with pytest.raises(ValueError, match="recall"):
         ApRoot(rule="published", report="recall")

@@ -249,7 +249,7 @@ def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth
     assert absent == ()
     predictions = [make_predictions(truth, truth.joints_mm, **dict(condition)) for condition in (*first, *last)]
     assert [found.group for found in score(table, answered(*predictions), truth, resamples=20).scores] == [0, 2]
-    with pytest.raises(InputError, match="table sweep: cameras: no camera 'another'"):
+    with pytest.raises(InputError, match="table sweep: cameras: there is no camera 'another'"):
         table.model_copy(update={"partial": False}).conditions(CAMERAS)
 
 
@@ -267,7 +267,7 @@ def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth
         ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: [{cameras: [a, a]}]", "twice"),
         ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: [{cameras: []}]", "at least one"),
         ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: []", "groups"),
-        ("id: T2\ntitle: t\ndataset: d\nprotocol: pck", "name the file T2.yaml"),
+        ("id: T2\ntitle: t\ndataset: d\nprotocol: pck", "rename the file to T2.yaml"),
         ("id: [", "cannot be read"),
         ("- a", "valid dictionary"),
         ("dataset: d\nprotocol: pck\nnumbers: []", "numbers: is not a list"),
