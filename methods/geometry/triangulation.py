@@ -135,7 +135,7 @@ def in_threads(fill: Callable[[int, int], None], points: int, work: int, per_thr
         work: total number of observations.
         per_thread: number of observations that justify another thread.
     """
-    threads = 1 if work < 2 * per_thread else min(torch.get_num_threads(), work // per_thread, points)
+    threads = min(torch.get_num_threads(), work // per_thread, points)
     if threads < 2:
         fill(0, points)
         return
@@ -173,8 +173,7 @@ def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool
     if homogeneous:
         step = step - _quotient(residual, X) * X
     X = X - _apply(inverse, step)
-    enough = usable.sum(0) >= 2
-    return (X if bool(enough.all()) else torch.where(enough, X, torch.nan)).movedim(0, -1)
+    return torch.where(usable.sum(0) >= 2, X, torch.nan).movedim(0, -1)
 
 
 def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -206,7 +205,7 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
     everything = bool(usable.all())
     if not everything:
         points = torch.where(usable[:, None], points, 0.0)
-        P = torch.nan_to_num(P, 0.0, 0.0, 0.0)
+        P = torch.nan_to_num(P)
     rows = points * P[:, :, 2:] - P[:, :, :2]  # (4, V, 2, ..., J)
     if weights is not None:
         weights = weights if everything else torch.where(usable, weights, 0.0)

@@ -7,7 +7,17 @@ from made_up import cameras, person
 from scipy.spatial.transform import Rotation
 
 from poseboard.methods.geometry import compiled_triangulation, triangulation
-from poseboard.methods.geometry.triangulation import dlt, project, ray_distance, reprojection_error
+from poseboard.methods.geometry.triangulation import (
+    DAMPING,
+    damp,
+    dlt,
+    in_threads,
+    invert,
+    owned,
+    project,
+    ray_distance,
+    reprojection_error,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -118,25 +128,35 @@ def test_the_solution_moves_with_the_world_and_survives_its_origin(seed, views):
     np.testing.assert_allclose(here[0, 0], np.linalg.lstsq(A[:, :3], -A[:, 3])[0], atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seeds, st.integers(3, 7), st.sampled_from(["weight 0", "nan point", "nan weight", "zero camera"]), st.booleans())
-def test_an_absent_view_is_a_view_removed(seed, views, how, homogeneous):
+ABSENT = ["weight 0", "negative weight", "nan weight", "infinite weight", "nan point", "zero camera", "nan camera"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(3, 7), st.sampled_from([*ABSENT, "infinite camera"]), st.booleans(), st.booleans())
+def test_an_absent_view_is_a_view_removed(seed, views, how, homogeneous, weighted):
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 2)
     points = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
     weights = rng.uniform(0.1, 1, points.shape[:-1])
     gone = int(rng.integers(views))
     rest = [v for v in range(views) if v != gone]
-    expected = dlt(P[rest], points[:, rest], weights[:, rest], homogeneous=homogeneous)
-    if how == "weight 0":
-        weights[:, gone] = 0
+    weighted = weighted or "weight" in how
+    expected = dlt(P[rest], points[:, rest], weights[:, rest] if weighted else None, homogeneous=homogeneous)
+    if "weight" in how:
+        weights[:, gone] = {"weight 0": 0, "negative weight": -1, "nan weight": np.nan, "infinite weight": np.inf}[how]
     elif how == "nan point":
         points[:, gone] = np.nan
-    elif how == "nan weight":
-        weights[:, gone] = np.nan
-    else:
+    elif how == "zero camera":
         P[gone] = 0
-    np.testing.assert_allclose(dlt(P, points, weights, homogeneous=homogeneous), expected, atol=1e-6)
+    else:
+        P[gone, 0, rng.integers(4)] = np.nan if how == "nan camera" else np.inf
+    found = dlt(P, points, weights if weighted else None, homogeneous=homogeneous)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    as_tensors = [torch.tensor(a, requires_grad=True) for a in ((P, points, weights) if weighted else (P, points))]
+    found = dlt(*as_tensors, homogeneous=homogeneous)
+    np.testing.assert_allclose(found.detach(), expected, atol=1e-6)
+    found.sum().backward()
+    assert all(torch.isfinite(a.grad).all() for a in as_tensors)
 
 
 def test_fewer_than_two_views_is_nan_for_that_joint_alone():
@@ -147,6 +167,9 @@ def test_fewer_than_two_views_is_nan_for_that_joint_alone():
     found = dlt(P, points)
     assert np.isnan(found[0, 1]).all()
     np.testing.assert_allclose(np.delete(found, 1, 1), np.delete(X, 1, 1), atol=1e-5)
+    P[0] = 0
+    for two in (dlt(P[:2], see(P, X)[:, 1:]), dlt(*map(torch.tensor, (P[:2], see(P, X)[:, 1:])))):
+        assert torch.isnan(torch.as_tensor(two)).all()
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -207,11 +230,107 @@ def test_batches_broadcast_and_float32_is_solved_in_float64():
     np.testing.assert_allclose(single.numpy(), X.reshape(2, 3, 5, 3), atol=0.05)
 
 
-def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match=r"P \(\.\.\., V, 3, 4\)"):
-        dlt(np.zeros((3, 3, 4)), np.zeros((2, 5, 2)))
-    with pytest.raises(ValueError, match="weights"):
-        dlt(np.zeros((2, 3, 4)), np.zeros((2, 5, 2)), np.zeros((5, 2)))
+@pytest.mark.parametrize("weights_batch", [(), (4,), (2, 1, 1)])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_cameras_points_and_weights_broadcast_against_each_other(weights_batch, as_tensor):
+    rng = np.random.default_rng(9)
+    P = np.stack([rig(rng, 3) for _ in range(6)]).reshape(6, 1, 3, 3, 4)
+    X = people(rng, 4)
+    points = see(P, X) + rng.normal(0, 3, (6, 4, 3, 5, 2))
+    for observed, weights in (
+        (points[0], rng.uniform(0.1, 1, (*weights_batch, 3, 5))),
+        (points, rng.uniform(0.1, 1, (*weights_batch, 3, 5))),
+        (points[0, 0], rng.uniform(0.1, 1, (*weights_batch, 3, 5))),
+    ):
+        batch = np.broadcast_shapes((6, 1), observed.shape[:-3], weights_batch)
+        given = (P, observed, weights)
+        found = np.asarray(dlt(*map(torch.tensor, given)) if as_tensor else dlt(*given))
+        assert found.shape == (*batch, 5, 3)
+        whole = [np.broadcast_to(a, (*batch, *a.shape[-kept:])) for a, kept in zip(given, (3, 3, 2), strict=True)]
+        for index in np.ndindex(batch):
+            np.testing.assert_allclose(found[index], dlt(*(a[index] for a in whole)), atol=1e-6)
+
+
+@pytest.mark.parametrize("homogeneous", [True, False])
+def test_the_scale_of_a_joints_weights_is_arbitrary(homogeneous):
+    rng = np.random.default_rng(10)
+    P, X = rig(rng, 4), people(rng, 2, 3)
+    points = see(P, X) + rng.normal(0, 3, (2, 4, 3, 2))
+    weights = rng.uniform(0.1, 1, (2, 4, 3))
+    expected = dlt(P, points, weights, homogeneous=homogeneous)
+    scaled = weights * [1, 1e-200, 1e200]
+    np.testing.assert_allclose(dlt(P, points, scaled, homogeneous=homogeneous), expected, atol=1e-5)
+    found = dlt(*map(torch.tensor, (P, points, scaled)), homogeneous=homogeneous)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_arrays_of_float32_are_solved_in_float64():
+    rng = np.random.default_rng(11)
+    P, X = rig(rng, 4), people(rng, 2)
+    single = [a.astype(np.float32) for a in (P, see(P, X), rng.uniform(0.1, 1, (2, 4, 5)))]
+    np.testing.assert_array_equal(dlt(*single), dlt(*(a.astype(np.float64) for a in single)))
+    assert len(compiled_triangulation.triangulate.signatures) == 1
+    np.testing.assert_allclose(reprojection_error(single[0], X, single[1]), 0, atol=0.01)
+
+
+def test_ordinary_noise_needs_no_singular_value_decomposition(monkeypatch):
+    rng = np.random.default_rng(12)
+    P, X = rig(rng, 4), people(rng, 20)
+    points = see(P, X) + rng.normal(0, 2, (20, 4, 5, 2))
+    expected = dlt(P, points, homogeneous=True)
+    monkeypatch.delattr(torch.linalg, "svd")
+    np.testing.assert_allclose(dlt(*map(torch.tensor, (P, points)), homogeneous=True), expected, atol=1e-6)
+
+
+def test_no_view_is_no_triangulation_of_tensors():
+    X = dlt(torch.zeros(2, 0, 3, 4), torch.zeros(2, 0, 5, 2), torch.zeros(2, 0, 5))
+    assert X.shape == (2, 5, 3)
+    assert torch.isnan(X).all()
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize(
+    ("shapes", "named"),
+    [
+        (((3, 3, 4), (2, 5, 2)), r"P \(\.\.\., V, 3, 4\)"),
+        (((3, 4, 4), (3, 5, 2)), r"P \(\.\.\., V, 3, 4\)"),
+        (((3, 3, 4), (3, 5, 3)), r"P \(\.\.\., V, 3, 4\)"),
+        (((3, 3, 4), (3, 2)), r"P \(\.\.\., V, 3, 4\)"),
+        (((2, 3, 4), (2, 5, 2), (5, 2)), "weights"),
+    ],
+)
+def test_wrong_shapes_are_named(shapes, named, as_tensor):
+    with pytest.raises(ValueError, match=named):
+        dlt(*((torch.zeros if as_tensor else np.zeros)(shape) for shape in shapes))
+
+
+def test_inverses_have_determinants_with_a_lower_bound():
+    rng = np.random.default_rng(14)
+    A = rng.normal(size=(50, 3, 3))
+    S = torch.tensor(np.moveaxis(A @ A.transpose(0, 2, 1), 0, -1))
+    inverse, determinant = invert(S)
+    torch.testing.assert_close(inverse.movedim(-1, 0), torch.linalg.inv(S.movedim(-1, 0)))
+    torch.testing.assert_close(determinant, torch.linalg.det(S.movedim(-1, 0)))
+    flat = torch.diag_embed(torch.tensor([[2.0, 0, 0], [0, 3, 0], [0, 0, 5], [0, 0, 0]], dtype=torch.float64))
+    inverse, determinant = invert(flat.movedim(0, -1))
+    least = [DAMPING**2 * 8, DAMPING**2 * 27, DAMPING**2 * 125, torch.finfo(torch.float64).tiny]
+    assert determinant.tolist() == pytest.approx(least, rel=1e-12, abs=0)
+    assert (inverse == 0).all()
+
+
+def test_damping_is_relative_to_the_trace():
+    S = torch.diag_embed(torch.tensor([[0.1, 0.2, 0.3], [0, 0, 0]], dtype=torch.float64)).movedim(0, -1)
+    added = (damp(S.clone()) - S).movedim(-1, 0)
+    identity = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(added[0], 0.6 * DAMPING * identity, rtol=1e-3, atol=0)
+    torch.testing.assert_close(added[1], identity)
+
+
+def test_a_point_at_depth_0_has_no_projection():
+    pixels, depths = project(torch.eye(3, 4)[None], torch.tensor([[1.0, 2, 0], [1, 2, 1]]))
+    assert depths.tolist() == [[0, 1]]
+    assert torch.isnan(pixels[0, 0]).all()
+    assert pixels[0, 1].tolist() == [1, 2]
 
 
 def test_reprojection_error_is_the_full_distance():
@@ -235,6 +354,20 @@ def test_distance_from_a_line_of_sight():
     px[0, 0], P[2] = np.nan, 0
     missing = np.isnan(ray_distance(P, X, px))
     assert missing.tolist() == [[True, False, False, False], [False] * 4, [True] * 4]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.sampled_from([1e-6, 1.0, 1e3]))
+def test_distance_from_a_line_of_sight_of_any_projective_camera(seed, scale):
+    rng = np.random.default_rng(seed)
+    # Skewed and turned pixels, where the two planes of an observation are not orthogonal.
+    P = (np.eye(3) + 0.3 * rng.normal(size=(3, 3))) @ rig(rng, 3)
+    X = people(rng, 1)[0]
+    points_px = see(P, people(rng, 1))[0]
+    centres = -np.linalg.solve(P[:, :, :3], P[:, :, 3:])[..., 0]
+    rays = np.linalg.solve(P[:, None, :, :3], np.concatenate([points_px, np.ones((3, 5, 1))], -1)[..., None])[..., 0]
+    across = np.cross(X - centres[:, None], rays / np.linalg.norm(rays, axis=-1, keepdims=True))
+    np.testing.assert_allclose(ray_distance(scale * P, X, points_px), np.linalg.norm(across, axis=-1), rtol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -282,3 +415,26 @@ def test_threads_and_kinds_of_arrays_change_nothing(monkeypatch):
     monkeypatch.setattr(triangulation, "_WORK_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     np.testing.assert_array_equal(dlt(P, points), expected)
+
+
+def test_an_array_in_order_is_not_copied():
+    array = np.zeros((2, 3))
+    assert owned(array, array.shape) is array
+    spread = owned(array, (4, 2, 3))
+    assert spread.shape == (4, 2, 3)
+    assert spread.flags.writeable
+
+
+def test_a_thread_is_added_per_share_of_the_work(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    def ranges(points, work):
+        calls = []
+        in_threads(lambda start, stop: calls.append((start, stop)), points, work=work, per_thread=10)
+        return sorted(calls)
+
+    assert ranges(10, 19) == [(0, 10)]
+    assert ranges(10, 20) == [(0, 5), (5, 10)]
+    assert ranges(10, 29) == [(0, 5), (5, 10)]
+    assert ranges(10, 1000) == [(0, 3), (3, 6), (6, 10)]
+    assert ranges(1, 1000) == [(0, 1)]
