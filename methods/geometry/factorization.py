@@ -74,7 +74,6 @@ def _ahead(middle: Tensor) -> Tensor:
     x, y, z = middle.unbind(-1)
     length = torch.linalg.vector_norm(middle, dim=-1)
     q = torch.stack([length + z, y, -x, torch.zeros_like(z)], dim=-1)
-    q = torch.where((length > 0)[..., None], q, torch.eye(4, dtype=q.dtype, device=q.device)[0])
     return matrix_of_quaternion(torch.nn.functional.normalize(q, dim=-1))
 
 
