@@ -141,7 +141,7 @@ def ransac_published(
     """
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
     views, joints = points_px.shape[-3:-1]
-    P = np.broadcast_to(P, (*batch, views, 3, 4))
+    P, points_px = np.broadcast_to(P, (*batch, views, 3, 4)), np.broadcast_to(points_px, (*batch, views, joints, 2))
     X, inliers = np.empty((*batch, joints, 3)), np.zeros((*batch, views, joints), dtype=bool)
     for frame in np.ndindex(*batch):
         for joint in range(joints):

@@ -90,6 +90,17 @@ def test_many_views_draw_pairs_by_seed_and_skip_absent_ones():
     np.testing.assert_array_equal(found.points_mm[2], ransac(P, points[2], threshold_px=5, seed=3).points_mm)
 
 
+def test_the_default_seed_is_0():
+    rng = np.random.default_rng(4)
+    P, X = rig(rng, 31), people(rng, 3)
+    points, _ = with_outliers(rng, see(P, X) + rng.normal(0, 3, (3, 31, 5, 2)), 10)
+    default, *seeded = (
+        ransac(P, points, threshold_px=5, refined=False, **seed).inliers for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(default, seeded[0])
+    assert (default != seeded[1]).any()
+
+
 def test_a_point_behind_a_camera_is_not_in_agreement_with_it():
     rng = np.random.default_rng(6)
     P, X = rig(rng, 3), people(rng, 1)
@@ -108,6 +119,26 @@ def test_the_published_scheme_may_keep_a_bad_pair_where_ours_does_not():
     theirs = np.linalg.norm(published.points_mm - X, axis=-1)
     assert np.median(ours) < 10
     assert ours.mean() < 0.5 * theirs.mean()
+
+
+def test_the_published_scheme_leaves_absent_views_out():
+    rng = np.random.default_rng(9)
+    P, X = np.stack([rig(rng, 4) for _ in range(2)]), people(rng, 2)
+    points = see(P, X)
+    points[0, 1:, 0] = np.nan  # one view
+    points[1, 2:, 3] = np.nan  # two views
+    points[1, 0, 4, 0] = np.nan
+    found = ransac_published(P, points, random.Random(0))
+    assert found.inliers.dtype == bool
+    assert np.isnan(found.points_mm[0, 0]).all()
+    assert not found.inliers[0, :, 0].any()
+    assert found.inliers[1, :, 3].tolist() == [True, True, False, False]
+    assert found.inliers[1, :, 4].tolist() == [False, True, True, True]
+    found.points_mm[0, 0] = X[0, 0]
+    np.testing.assert_allclose(found.points_mm, X, atol=1e-4)
+    one_frame = ransac_published(P, see(P, X)[0], random.Random(0), refined=False)
+    np.testing.assert_allclose(one_frame.points_mm[0], X[0], atol=1e-4)
+    assert one_frame.points_mm.shape == (2, 5, 3)
 
 
 def hard_scene(seed, views, frames=3):
@@ -172,7 +203,8 @@ def test_many_views_end_early_with_the_views_that_all_pairs_would_find(seed, vie
 
 
 def test_pairs_of_drawn_views_are_all_tried_and_disjoint_ones_first():
-    schedule = robust._SCHEDULE
+    schedule = robust._disjoint_first(12)
+    np.testing.assert_array_equal(schedule, robust._SCHEDULE)
     assert len({tuple(pair) for pair in schedule.tolist()}) == len(schedule) == 66
     assert (schedule[:, 0] < schedule[:, 1]).all()
     assert schedule.max() == 11
@@ -234,9 +266,12 @@ def test_cameras_of_each_frame_and_any_batch_shape():
     folded = ransac(P.reshape(2, 3, 4, 3, 4), points.reshape(2, 3, 4, 5, 2))
     np.testing.assert_allclose(folded.points_mm, X.reshape(2, 3, 5, 3), atol=1e-5)
     assert folded.inliers.shape == (2, 3, 4, 5)
-    across = ransac(P[:, None], points[0])  # (6, 1) rigs against one frame
-    assert across.points_mm.shape == (6, 1, 5, 3)
-    np.testing.assert_allclose(across.points_mm[0, 0], X[0], atol=1e-5)
+    across = ransac(P[:, None], points)  # (6, 1) rigs against 6 frames
+    assert across.points_mm.shape == (6, 6, 5, 3)
+    for rig_index, frame in np.ndindex(6, 6):
+        expected = ransac(P[rig_index], points[frame])
+        np.testing.assert_array_equal(across.points_mm[rig_index, frame], expected.points_mm)
+        np.testing.assert_array_equal(across.inliers[rig_index, frame], expected.inliers)
 
 
 def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch):
