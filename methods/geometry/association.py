@@ -25,7 +25,7 @@ def fundamental(P_a: Array, P_b: Array) -> Array:
     """
     # F_ij is, up to its sign, the determinant of two rows of each camera; cyclic pairs of rows give the sign.
     other = ((1, 2), (2, 0), (0, 1))
-    F = np.empty((*np.broadcast_shapes(P_a.shape, P_b.shape)[:-2], 3, 3))
+    F = np.empty((*P_a.shape[:-2], 3, 3))
     for i in range(3):
         for j in range(3):
             rows = np.concatenate([P_a[..., other[j], :], P_b[..., other[i], :]], axis=-2)
@@ -43,7 +43,7 @@ def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array
         b_px: (..., J, 2) undistorted pixels in the second view.
 
     Returns:
-        (..., J) pixels; NaN where an observation is NaN or the cameras have the same centre.
+        (..., J) pixels; NaN where an observation is NaN. Arbitrary or NaN if the cameras have the same centre.
 
     Example:
         >>> P_a, P_b = np.eye(3, 4), np.hstack([np.eye(3), [[1.0], [0], [0]]])  # side by side: lines are rows
@@ -82,9 +82,9 @@ def associate(
     views, counts = len(P), [len(points) for points in points_px]
     # Detections of all views in one list; `cost` is the condensed distance matrix that SciPy's linkage takes.
     view = np.repeat(np.arange(views), counts)
-    index = np.concatenate([np.arange(count) for count in counts]) if counts else np.zeros(0, dtype=int)
     if len(view) < 2:
         return np.zeros((0, views), dtype=np.intp)
+    index = np.concatenate([np.arange(count) for count in counts])
     points, weights = np.concatenate(points_px), np.concatenate(confidence)
     first, second = np.triu_indices(len(view), k=1)
     cost = np.full(len(first), _NEVER)
