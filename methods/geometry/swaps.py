@@ -162,5 +162,5 @@ def _sets(views: int) -> list[tuple[int, ...]]:
 
 def _misfit(P: Array, X: Array, points_px: Array, threshold_px: float) -> Array:
     """Sum (N, V) over joints of min(d / threshold, 1)²; 0 for joints that are not observed."""
-    distance = np.nan_to_num(reprojection_error(P, X, points_px), nan=0.0) / threshold_px
+    distance = np.nan_to_num(reprojection_error(P, X, points_px)) / threshold_px
     return np.asarray((np.minimum(distance, 1.0) ** 2).sum(axis=-1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from test_recovered_rigs import made_up_rigs
 from torch import Tensor
 
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.geometry.bundle import adjust, triangulate
+from poseboard.methods.geometry.bundle import adjust, residuals, triangulate
 from poseboard.methods.geometry.rotations import angle_deg
 from poseboard.methods.geometry.swaps import swap_back
 from poseboard.methods.probabilistic.model import rigs_without_swaps
@@ -50,6 +51,30 @@ def test_of_two_views_each_the_heavier_ones_are_right() -> None:
     weights[:, [1, 2]] *= 0.5
     *_, swapped = swap_back(R, t, exchange(rays, [1, 2]), exchange(weights, [1, 2]), focal, ORDER)
     assert swapped.tolist() == [[False, True, True, False]] * len(R)
+
+
+def test_the_heavier_views_decide_which_side_is_left() -> None:
+    R, t, rays, weights, focal = people()
+    weights[:, [1, 2]] *= 3
+    *_, swapped = swap_back(R, t, exchange(rays, [1, 2]), exchange(weights, [1, 2]), focal, ORDER)
+    assert swapped.tolist() == [[True, False, False, True]] * len(R)
+
+
+def test_two_views_suffice() -> None:
+    R, t, rays, weights, focal = people(noise_px=0.5)
+    R, t, rays, weights, focal = R[:, :2], t[:, :2], rays[:, :2], weights[:, :2].clone(), focal[:, :2]
+    weights[:, 1] *= 0.5
+    *_, swapped = swap_back(R, t, exchange(rays, [1]), exchange(weights, [1]), focal, ORDER)
+    assert swapped.tolist() == [[False, True]] * len(R)
+
+
+def test_joints_of_a_single_view_and_the_scale_of_the_weights_do_not_count() -> None:
+    R, t, rays, weights, focal = people()
+    weights[:, [0, 2, 3], 11:] = 0  # their joints in the second view have residuals of any size, swapped or not
+    spoiled = exchange(rays, [1]), exchange(weights, [1])
+    for scale in (1, 1e-6):
+        *_, swapped = swap_back(R, t, spoiled[0], scale * spoiled[1], focal, ORDER)
+        assert swapped.tolist() == [[False, True, False, False]] * len(R)
 
 
 @settings(max_examples=20)
@@ -92,3 +117,36 @@ def test_a_rig_is_adjusted_again_by_its_sorted_frames() -> None:
     assert (again.sigma_px < 3).all()
     points = triangulate(again.R, again.t, sorted_rays, sorted_weights)
     torch.testing.assert_close(again.points, points, atol=0.1, rtol=0.1)
+
+
+def residual_squared(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal: Tensor) -> Tensor:
+    """Weighted mean squared residual (B,) of triangulated joints, px²."""
+    squared, _ = residuals(R, t, triangulate(R, t, rays, weights), rays, focal)
+    return (weights * squared).sum((1, 2)) / weights.sum((1, 2))
+
+
+@pytest.mark.parametrize(("root_mean_square_px", "kept"), [(0.9e-3, False), (1.1e-3, True), (0.05, True)])
+def test_residuals_within_the_rounding_swap_nothing(root_mean_square_px: float, kept: bool) -> None:
+    R, t, rays, weights, focal = people(noise_px=0.0)
+    spoiled = exchange(rays, [1]), exchange(weights, [1])
+    before = residual_squared(R, t, *spoiled, focal)[:, None, None]
+    *_, swapped = swap_back(R, t, *spoiled, focal * root_mean_square_px / before.sqrt(), ORDER)
+    assert (swapped[:, 1] == kept).all()
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.55, True), (0.65, False), (0.9, False)])
+def test_a_swap_must_lower_the_residuals_to_a_share(share: float, kept: bool) -> None:
+    R, t, rays, weights, focal = people(noise_px=0.0)
+    draws = torch.Generator().manual_seed(1)
+    noise = torch.randn(rays.shape, dtype=rays.dtype, generator=draws)
+    low, high = 0.0, 1.0
+    for _ in range(40):  # the noise that leaves this share of the residuals after the swap
+        size = (low + high) / 2
+        noisy = rays[:1] + size * noise[:1]
+        after, before = (
+            residual_squared(R[:1], t[:1], px, w, focal[:1])
+            for px, w in ((noisy, weights[:1]), (exchange(noisy, [1]), exchange(weights[:1], [1])))
+        )
+        low, high = (size, high) if after < share**2 * before else (low, size)
+    *_, swapped = swap_back(R[:1], t[:1], exchange(noisy, [1]), exchange(weights[:1], [1]), focal[:1], ORDER)
+    assert swapped.any() == kept

@@ -9,7 +9,7 @@ from made_up import cameras, given_sample
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.robust import ransac
-from poseboard.methods.geometry.swaps import without_swaps
+from poseboard.methods.geometry.swaps import _misfit, _sets, without_swaps
 from poseboard.methods.ransac.method import Ransac
 
 FLIP = HUMAN36M.flip_order
@@ -86,6 +86,58 @@ def test_what_is_not_swapped_stays_as_it_is():
     assert not swapped.any()
     np.testing.assert_allclose(found, plain, atol=1e-9)
     assert np.isnan(found[1, 4]).all()
+
+
+SIDED = [joint for joint, mirrored in enumerate(FLIP) if joint != mirrored]
+
+
+@pytest.mark.parametrize("views", [4, 8])
+def test_a_view_that_shows_no_sides_is_not_swapped(views):
+    rng = np.random.default_rng(3)
+    P, px, which = seen(rng, people(rng, 12), views, swapped=1)
+    for person, swapped in enumerate(which):
+        px[person, (swapped.argmax() + 1) % views, SIDED] = np.nan
+        px[person, (swapped.argmax() + 2) % views, [0, 7, 8]] += 90  # costs more than a swap
+    _, _, swapped = solve(P, px, 30.0)
+    assert swapped.dtype == bool
+    np.testing.assert_array_equal(swapped, which)
+
+
+@pytest.mark.parametrize(("views", "swapped", "fewest", "most"), [(5, 2, 16, 16), (8, 2, 2, 6)])
+def test_few_views_are_tried_in_all_sets_and_many_by_descent(views, swapped, fewest, most):
+    rng = np.random.default_rng(4)
+    P, px, _ = seen(rng, people(rng, 4), views, swapped, outliers=0.3)
+    calls = []
+
+    def robust(P, px):
+        calls.append(len(P))
+        return ransac(P, px, 30.0).points_mm
+
+    without_swaps(robust, P, px, FLIP, 30.0)
+    assert fewest <= len(calls) <= most
+
+
+@pytest.mark.parametrize(("views", "swapped", "expected"), [(8, 3, 3), (8, 4, 4), (8, 5, 0)])
+def test_at_most_half_of_many_views_are_swapped(views, swapped, expected):
+    rng = np.random.default_rng(5)
+    X = people(rng, 3)
+    P, px, which = seen(rng, X, views, swapped)
+    _, found = without_swaps(lambda P, px: X[: len(P)], P, px, FLIP, 30.0)
+    np.testing.assert_array_equal(found, which & (expected > 0))
+
+
+def test_sets_of_at_most_half_of_the_views_and_one_of_complementary_halves():
+    assert _sets(1) == []
+    assert _sets(2) == [(1,)]
+    assert _sets(3) == [(0,), (1,), (2,)]
+    assert _sets(4) == [(0,), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3)]
+    assert len(_sets(5)) == 15
+
+
+def test_the_misfit_of_a_joint_grows_quadratically_up_to_1():
+    P, X = np.eye(3, 4)[None, None], np.array([[[0.0, 0, 1]] * 4])
+    px = np.array([[[[3.0, 0], [0, 5], [100, 0], [np.nan, 0]]]])
+    assert _misfit(P, X, px, 10.0) == pytest.approx(np.array([[0.09 + 0.25 + 1]]))
 
 
 def test_the_row_answers_with_the_swap_undone():
