@@ -144,16 +144,16 @@ def _sequences(root: ElementTree.Element, actions: list[str], path: Path) -> tup
     for subject in SUBJECTS:
         for number, row in enumerate(rows[1:], start=1):
             if len(row) != len(columns) or not (row[0].isdecimal() and row[1].isdecimal()):
-                raise InputError(f"{where}: line {number}", "is not action, subaction and a name per subject", _AGAIN)
+                raise InputError(f"{where}: row {number}", "is not action, subaction and a name per subject", _AGAIN)
             action, subaction = int(row[0]), int(row[1])
             if not 1 <= action <= len(actions):
-                raise InputError(f"{where}: line {number}", f"action {action} has no name in actionnames", _AGAIN)
+                raise InputError(f"{where}: row {number}", f"action {action} has no name in actionnames", _AGAIN)
             if action == 1:  # all actions in one, which has no files
                 continue
             prefix, name = row[columns.index(subject)], f"{actions[action - 1]}-{subaction}"
             for text in (prefix, name):  # they become file names
                 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}", text) is None:
-                    raise InputError(f"{where}: line {number}", f"{text[:40]!r} is not a plain name", _AGAIN)
+                    raise InputError(f"{where}: row {number}", f"{text[:40]!r} is not a plain name", _AGAIN)
             sequences.append(Sequence(subject, name, prefix, action, subaction))
         own = [sequence for sequence in sequences if sequence.subject == subject]
         for names in ([sequence.name for sequence in own], [sequence.prefix for sequence in own]):

@@ -123,7 +123,7 @@ def test_other_cameras_than_those_of_the_table_are_told(panoptic, tmp_path):
     workspace = type(panoptic)(tmp_path)
     workspace.write_params(**params)
     told = workspace.run("predict", "panoptic", "dlt").error
-    assert "table T4: cameras: no camera '00_01'; cameras: 00_02, 00_10, 00_13" in told
+    assert "table T4: cameras: there is no camera '00_01'; use cameras of 00_02, 00_10, 00_13" in told
 
 
 def test_without_training_sequences_training_says_so(panoptic, tmp_path):

@@ -220,6 +220,6 @@ def test_people_in_another_unit_are_refused(place: Callable[..., Any], dataset: 
     workspace = place(dataset, _people(dataset, spoil))
     assert state(workspace, dataset)[0] == 2
     assert re.search(
-        rf"median (depth|extent) of people is .* wrong unit; multiply the joints by {1 / factor:g};",
+        rf"median (depth|extent) of people is .* unit is wrong; multiply the joints by {1 / factor:g};",
         workspace.run("data", "prepare", dataset).error,
     )
