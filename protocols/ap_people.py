@@ -14,11 +14,12 @@ MVGFormer and others are evaluated on CMU Panoptic:
 So a true person is matched once, and a second prediction for it is false even if another person is within reach. AP_25
 of MuPoTS-3D (:mod:`poseboard.protocols.ap_root`) is another number: of roots, at 250 mm, in one camera's frame.
 
-The rule leaves some cases open. Of equal scores the farthest comes first, so that copies of a person lower no error;
-they are one point of the curve, so that the order of the file does not matter. An annotated joint that is not predicted
-is off by ``lacking_mm``, so that leaving out a joint gains nothing. A predicted person with less than half of the
-joints of a true one is false. Predictions in frames without a true person are ignored, as in the release (``unjudged``
-counts them). The release adds 1e-5 to two counts that it divides by, which changes no printed digit.
+The rule leaves some cases open. Among predictions of equal score the farthest comes first, so copies of a prediction
+cannot lower the error. They form one point of the curve, so the order of the file does not matter. An annotated joint
+that is not predicted is off by ``lacking_mm``, so that leaving out a joint gains nothing. A predicted person with less
+than half of the joints of a true one is false. Predictions in frames without a true person are ignored, as in the
+release (``unjudged`` counts them). The release adds 1e-5 to two counts that it divides by, which changes no printed
+digit.
 """
 
 from __future__ import annotations

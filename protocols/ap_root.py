@@ -1,6 +1,6 @@
 """Average precision and recall of roots.
 
-AP_25 of MuPoTS-3D is that at 250 mm (RootNet, Moon et al., ICCV 2019). The published rule has quirks that move the
+AP_25 of MuPoTS-3D is the AP at 250 mm (RootNet, Moon et al., ICCV 2019). The published rule has quirks that move the
 number, so there are two signatures; :mod:`poseboard.protocols.average_precision` describes both. Recall is the share of
 true people with a matched root; false predictions do not change it.
 

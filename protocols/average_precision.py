@@ -8,12 +8,12 @@ There are three rules, which the literature confuses:
 * *sound*: people are taken by falling score, and each takes the nearest free true person within reach;
   among predictions of equal score the nearest pair comes first, so the order of a file decides nothing. AP is the area
   under the curve of the highest precision at each recall or beyond (VOC 2010), with one point for each distinct score.
-* *published*: MuPoTS-3D's AP_25 as RootNet's release computes it (Moon et al., ICCV 2019). Each prediction has the
-  nearest true person, taken or not, and is wrong where that one is taken; AP adds rectangles under the raw curve and
-  leaves out the first of them, so one perfect prediction of one person has 0. Ties go by the order of the file.
-* *nearest*: a prediction stands for the nearest true person and no other, as by the published rule; the area is that of
-  the sound one. Among predictions of equal score the farthest comes first, so that copies lower no error. VoxelPose's,
-  of whole poses: `protocols.ap_people`.
+* *published*: MuPoTS-3D's AP_25 as RootNet's release computes it (Moon et al., ICCV 2019). Each prediction is compared
+  with the nearest true person and is false if that person is already matched. AP sums the rectangles under the raw
+  curve without the first one, so one perfect prediction of one person has AP 0. Ties go by the order of the file.
+* *nearest*: a prediction can match only the nearest true person, as in the published rule. The area is computed as in
+  the sound rule. Among predictions of equal score the farthest comes first, so copies cannot lower the error. VoxelPose
+  uses this rule for whole poses (`protocols.ap_people`).
 
 In all rules the distance of a match is *strictly* below the limit. The published rule ignores predictions in images
 without a true person.

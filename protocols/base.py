@@ -13,7 +13,7 @@ It also declares five things:
 
 * ``records``: whether a record is a true pose or a predicted person. True poses are the same for every method;
 * ``paired_on``: what two methods are compared on. Truth poses are paired one by one. Predicted people cannot be:
-  methods are then compared on the samples that all of them have a number for, with all their records there;
+  methods are then compared on the samples for which all of them have a number, with all records of these samples;
 * ``several_people``: whether it matches several people of a sample;
 * ``any_frame``: whether it judges poses in a camera's frame, or only those in the world's. A protocol decides this, not
   the data set and not the method;
@@ -275,10 +275,10 @@ class Protocol(BaseModel, ABC):
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
         """One row per record: an evaluated truth pose, or a predicted person, as ``records`` declares.
 
-        Columns every protocol has: key, person, subject, action, sequence, ``error`` (this record's number in ``unit``,
-        NaN where a missing one has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
-        predicted people without a true one. It may add ``unjudged`` (bool), predictions that are neither right nor
-        wrong, for example in an image without annotated people. A protocol may add further columns.
+        Columns every protocol has: key, person, subject, action, sequence, ``error`` (number of the record in ``unit``;
+        NaN if a missing record has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
+        predicted people without a true one. It may add ``unjudged`` (bool), predictions that are neither correct nor
+        false, for example in an image without annotated people. A protocol may add further columns.
 
         Raises:
             InputError: the protocol cannot judge the predictions, for example because a joint is absent.

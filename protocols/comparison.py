@@ -12,7 +12,7 @@ such a row, on its own poses or on common ones, rewards leaving poses out. Bound
 :mod:`poseboard.protocols.decisions` decides which differences are significant: with the spread between training runs,
 and for all pairs of ranked rows at once.
 
-A table with a control has the same people in the same poses on the split of the training (`Table.control`). Two numbers
+A table with a control has the same people in the same poses on the training split (`Table.control`). Two numbers
 of one protocol differ for many reasons, such as other people, actions and cameras; a control leaves only one of them.
 The increase of an error over the control is over poses with a number in both, and people are resampled together.
 """
@@ -141,7 +141,7 @@ def paired_differences(
 
     Args:
         protocol: protocol of the records.
-        methods: method -> its records by training seed; all of one number, or the same selection of its records.
+        methods: method -> its records by training seed: all records of one score, or the same subset for all methods.
         resamples: number of resamples of the bootstrap.
 
     Returns:

@@ -32,8 +32,8 @@ and power.
 A pair whose interval contains zero has no mark, so that a mark never contradicts the printed interval.
 
 Pairs of fewer than G groups with ``2^(1 - G) <= 5 % / pairs`` are not tested: not even unanimous groups could decide
-them. The interval of ranks follows from the marks: as many rows are ahead as are significantly better (Mohamad, Goeman
-and van Zwet, Statistics in Medicine 2022).
+them. The interval of ranks follows from the marks: the rows that are significantly better or worse bound a rank
+(Mohamad, Goeman and van Zwet, Statistics in Medicine 2022).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A network that lifts one view predicts poses in units of the pose's size, because one view does not determine the size.
 The release (He et al., CVPR 2020) scales prediction and truth, both relative to the root, to the true size, clips the
 error of each joint at 150 mm, and counts hidden joints like visible ones. The predicted root is not subtracted, so a
-root that is not at 0 has an error. The method does not need to estimate the size; for `mpjpe_root_camera` it does.
+root that is not at 0 has an error. The method does not need to estimate the size; for `mpjpe_root_camera` it must.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class MpjpeTrueSize(MpjpeRootCamera):
         return f"mpjpe<={self.limit_mm:g}mm"
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """Describe the measure. It states that the true size is used."""
+        """Measure of this protocol, which states that the true size is used."""
         return super().measure(skeleton).model_copy(update={"given": ("size",)})
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`SinglePerson`.
+        """One row per true pose; see :class:`SinglePerson`.
 
         Raises:
-            InputError: predictions without sizes above 0, or a size between joints there are not.
+            InputError: predictions lack positive sizes, or ``size`` names an unknown joint.
         """
         size_mm = pred.column("size_mm")
         if (bad := ~((size_mm >= SMALLEST_MM) & (size_mm <= LARGEST_MM))).any():

@@ -57,7 +57,7 @@ class PaMpjpeSequence(SinglePerson):
         return super().measure(skeleton).model_copy(update={"alignment": alignment})
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`SinglePerson`.
+        """One row per true pose; see :class:`SinglePerson`.
 
         Raises:
             InputError: recovered cameras are not cameras of the input, or a pose is not in the frame of one of them.

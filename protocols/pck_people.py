@@ -5,18 +5,18 @@ camera's frame, *relative* (PCK_rel) each about its own root. Either counts *all
 a missed person is wrong, or only *matched* people, which leaves out those who are hard to detect. Each has its own
 signature.
 
-A joint is right *strictly* within the distance. Everything else differs between two rules:
+A joint is correct *strictly* within the distance. Everything else differs between two rules:
 
-* "sound": a predicted person is matched with a true one in the image, by how many joints lie within 40 px of each other
-  along x and along y. Pairs with more such joints come first, then closer pairs, so that the order of people does not
-  matter. All predicted joints count.
+* "sound": a predicted person is matched with a true one in the image by the number of joints that lie within 40 px of
+  each other along x and along y. Pairs with more such joints come first, then closer pairs, so that the order of people
+  does not matter. All predicted joints count.
 * "published": the evaluation code that is released with MuPoTS-3D (Matlab; mpii_mupots_multiperson_eval and what it
   calls). True people choose in the order of the file: each takes, of the remaining predicted people, the first with the
   most joints within 40 px, among joints 2 to 14 of the file. Each bone of the prediction is scaled to its true
   length, from the pelvis outwards, its direction kept. The number is over the 14 joints of the groups of
   MPI-INF-3DHP: pelvis, spine and head do not count. The release prints it per sequence, papers their mean
-  (``average: sequences``). It compares with poses that are scaled to one height (univ_annot3), which the JSON file that
-  is read here does not have; here it compares with the poses in mm.
+  (``average: sequences``). The release compares with poses scaled to one height (univ_annot3). The JSON annotations
+  lack these poses, so we compare with the poses in mm.
 
 Read both with the predicted people per true person: false people cost nothing.
 """
@@ -142,7 +142,7 @@ class PckPeople(MatchingProtocol):
         average: "frames": mean over people; "sequences": mean of the sequences' means, as MuPoTS-3D prints it.
         joints: names of the evaluated joints; None: all of the data set, or the 14 of the published rule. ("root",)
             evaluates only the root.
-        threshold_mm: a joint is right below this distance.
+        threshold_mm: a joint is correct below this distance.
         within_px: see `match_in_image`.
     """
 

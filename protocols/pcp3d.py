@@ -1,16 +1,16 @@
 """3D PCP: percentage of correct limbs, the metric of Shelf and Campus (Belagiannis et al., CVPR 2014).
 
-A limb is right if the mean distance of its two ends from the true ones is at most ``alpha`` times its true length.
+A limb is correct if the mean distance of its two ends from the true ones is at most ``alpha`` times its true length.
 Ten limbs of the 14 annotated joints count: two lower and two upper arms, two lower and two upper legs, the head (chin
 to top of the head) and the torso (middle of the hips to chin). An actor's number is over the frames in which the actor
 is annotated; the number of a table is the mean of its actors' numbers, by convention the first three.
 
 Predictions in COCO's joints are converted to the 14: twelve by their names, chin and top of the head by one of the two
 published rules (``head``), both from the evaluation code of VoxelPose (github.com/microsoft/voxelpose-pytorch,
-lib/dataset), with s the middle of the shoulders, e that of the ears, n the nose:
+lib/dataset), where s is the middle of the shoulders, e the middle of the ears and n the nose:
 
 * "ears", on Campus: chin = (s + e) / 2, top = chin + 2 (e - chin), which is 2 e - chin;
-* "nose_and_ears", on Shelf: a quarter of that, and three quarters of chin = s + (n - s) / 2 and
+* "nose_and_ears", on Shelf: a quarter of the positions by "ears", plus three quarters of chin = s + (n - s) / 2 and
   top = s + (n - s) * (0.75, 0.75, 1.5) along x, y and z of the world, z up.
 
 Predictions with the 14 joints are used unchanged.
@@ -19,12 +19,12 @@ There are two ways to match predicted people with actors (``rule``):
 
 * "sound": one to one. A predicted person can match the nearest true one by the mean distance of the joints, within
   ``within_mm``, as in :mod:`poseboard.protocols.ap_people`. Of several predictions for one person the one with the
-  highest score is matched, of equal scores the farthest. So copies of a prediction gain nothing.
+  highest score is matched; among equal scores, the farthest. So copies of a prediction gain nothing.
 * "compat": the published conventions, which the number of predicted people can raise. In the evaluation of MVPose
-  (github.com/zju3dv/mvpose, src/m_utils/evaluate.py) and of VoxelPose it is the predicted person nearest by the mean
-  distance of the 14 joints, even if another actor has the same one; without a prediction all limbs are wrong. Others
-  pair people one to one and leave out actors without a prediction (see issue 10 of github.com/zhangyux15/4d_association
-  on its script), which raises the number of a method that misses people: ``missed: dropped``.
+  (github.com/zju3dv/mvpose, src/m_utils/evaluate.py) and of VoxelPose each actor is matched with the nearest predicted
+  person by the mean distance of the 14 joints. Two actors can share a match. Without a prediction all limbs are wrong.
+  Others pair people one to one and leave out actors without a prediction, which raises the number of a method that
+  misses people: ``missed: dropped`` (issue 10 of github.com/zhangyux15/4d_association on its script).
 
 False people cost nothing. Read the number with the predicted people per true person.
 """
@@ -151,7 +151,7 @@ class Pcp3d(Protocol):
         )
 
     def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
-        """Actors, of equal weight."""
+        """Column of the actors, which have equal weight."""
         return table["person"]
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:

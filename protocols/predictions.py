@@ -1,11 +1,11 @@
 """Predictions: the Parquet file between predicting and scoring, which other programs can write as well.
 
 One file per data set, condition, method and seed. One row per predicted person: ``key`` (string), ``person`` (integer
-from 0, unique within a key), ``score`` (finite, higher is surer), ``frame`` ("world" or a camera's name) and
+from 0, unique within a key), ``score`` (finite, higher is more confident), ``frame`` ("world" or a camera's name) and
 ``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). Further columns of numbers may follow
 (``size_mm``, recovered cameras, covariances), each declared in the metadata with its shape; they are stored as
-fixed-size lists of float32 and may be NaN. Files of others may have lists of any kind and floats of any width, which
-are converted. The schema metadata holds one entry, ``poseboard``: the JSON of
+fixed-size lists of float32 and may be NaN. Files of other programs may have lists of any kind and floats of any width,
+which are converted. The schema metadata holds one entry, ``poseboard``: the JSON of
 :class:`PredictionInfo`.
 
 A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, infinity, or a coordinate

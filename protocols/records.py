@@ -1,6 +1,6 @@
 """Records: the schema of every file in results/.
 
-``results/<profile>/checkpoints/<row>/<dataset>/``        weights, and what a killed training resumes from
+``results/<profile>/checkpoints/<row>/<dataset>/``        weights, and the state to resume an interrupted training
 ``results/<profile>/training/<row>/<dataset>.json``       TrainingFile: curves and cost of the training
 ``results/<profile>/predictions/<row>/<dataset>/``        one Parquet per condition and seed; pictures/
 ``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
@@ -10,12 +10,12 @@
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/comparisons/<dataset>.npz``           frames with the poses of all rows, which the pages draw
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
-``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
+``results/<profile>/catalog/<dataset>.json``              DataFile: status of a data set that the run does not have
 ``results/<profile>/costs/<dataset>.json``                CostFile: time and memory of the rows' predictions
 ``results/<profile>/mlflow.json``                         RunsFile: the runs in the MLflow store of this machine
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
-``results/speed/rows/<dataset>.json``                     CostFile: recorded one, for profiles without their own
+``results/speed/rows/<dataset>.json``                     CostFile: recorded costs, for profiles without their own
 
 `row_path` and `row_paths` are the only way to the files of a row. Names of profiles, rows, data sets and tables become
 folders: `Name` checks them in every file, `check_name` elsewhere.

@@ -59,12 +59,12 @@ class Rigs:
 
     @cached_property
     def relative(self) -> tuple[Array, Array]:
-        """Recovered rotations (N, V, 3, 3) and translations (N, V, 3) from the reference to each camera."""
+        """Recovered rotations (N, V, 3, 3) and translations (N, V, 3), mm, from the reference to each camera."""
         return _relative(self.R, self.t_mm, self.reference)
 
     @cached_property
     def true_relative(self) -> tuple[Array, Array]:
-        """True rotations (N, V, 3, 3) and translations (N, V, 3) from the reference to each camera."""
+        """True rotations (N, V, 3, 3) and translations (N, V, 3), mm, from the reference to each camera."""
         return _relative(self.true_rotation, self.true_translation_mm, self.reference)
 
     @cached_property

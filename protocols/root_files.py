@@ -119,7 +119,7 @@ def to_predictions(
     """Convert the entries of a root file to predictions, by camera.
 
     An entry whose box equals that of a person gets the number of this person; the other entries get the next numbers.
-    Protocols with given boxes compare people of equal numbers.
+    If boxes are an input, protocols compare people of equal numbers.
 
     Args:
         dataset: data set with ids of images.

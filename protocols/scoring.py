@@ -355,7 +355,7 @@ def estimate(
 
 
 def number(protocol: Protocol, table: pd.DataFrame) -> float | None:
-    """Score of the records of one seed; None without a score, or without one at some severity."""
+    """Score of the records of one seed; None if the score, or its value at any severity, is undefined."""
     return number_or_none(estimate(protocol, table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
 
 
@@ -391,7 +391,7 @@ def seed_estimates(
         protocol: protocol of the records.
         tables: records of each seed.
         codes: group of each record, in [0, G), one array for each seed.
-        multiplicity: (R, G) how often each group counts.
+        multiplicity: (R, G) weight of each group in each resample.
     """
     pairs = zip(tables, codes, strict=True)
     of_seeds = [estimate(protocol, table, of_table, multiplicity) for table, of_table in pairs]

@@ -170,7 +170,7 @@ class PointsOfSplit:
                     self._points.append(points)
 
     def table(self) -> ViewPoints:
-        """All added points."""
+        """Table of all added points."""
         where = np.array(self._where, dtype=np.int64).reshape(-1, 3)
         points_px = np.array(self._points, dtype=np.float64).reshape(-1, len(self._skeleton), 2)
         person = where[:, 2].astype(np.int32)

@@ -1,4 +1,4 @@
-"""Base classes of the protocols that judge predicted people without ground truth, from 2D detections and time."""
+"""Base classes of protocols that judge predicted people without ground truth, from 2D detections and motion."""
 
 from __future__ import annotations
 
