@@ -121,7 +121,7 @@ class Score:
 
     @property
     def signature(self) -> str:
-        """Facts that two scores must share to be comparable, as one text."""
+        """Text of all facts that must be equal for two scores to be comparable."""
         return str(self.record.signature)
 
     @property

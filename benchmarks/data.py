@@ -222,7 +222,7 @@ _CATALOG = "Data sets that the suite knows and params.yaml does not name: one fi
 
 
 def record_others(plan: Plan) -> list[DataFile]:
-    """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not have.
+    """Write results/<profile>/catalog/<name>.json for every data set of the catalogue that is not in params.yaml.
 
     The report uses these files to explain missing results beside a published table and to say how to get the data.
     """
@@ -242,8 +242,8 @@ def status_lines(plan: Plan) -> tuple[list[str], bool]:
     """State of every data set of the catalogue and of params.yaml, as text.
 
     Returns:
-        One line per data set with state, title and content, followed by the source and licence of a data set that is
-        not ready; and whether any data set is damaged.
+        Lines with state, title and content of each data set, and with source and licence if it is not ready; and
+        whether any data set is damaged.
     """
     lines, damaged = [], False
     of_params = {name: source.entry for name, source in plan.sources.items()}

@@ -340,7 +340,7 @@ def withhold(
         sample: sample after the previous steps.
         inputs: inputs that the method declares.
         nonce: secret of the hashes that replace keys.
-        person: index of the person in a sample of several people, which the new key hides; None: the sample has one.
+        person: index of the person in a sample of several people; None: one person. The new key hides the index.
         group: samples that the method may use with this one; None: none.
         salt: seed of the random order of the views.
     """
@@ -450,7 +450,7 @@ class Transfer:
 
     Args:
         skeleton: skeleton of the training data set, and of the predictions.
-        turn: (3, 3) rotation from this world's vertical axis to that of the training data set.
+        turn: (3, 3) rotation from this world's vertical axis to the training data set's.
     """
 
     skeleton: Skeleton
@@ -726,7 +726,7 @@ class Handover:
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Indices of the people with a sample each; [None]: the method takes all people at once."""
+        """Indices of the people, each of whom gets one sample; [None] if the method takes all people at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def sample(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
@@ -735,7 +735,7 @@ class Handover:
         Args:
             key: key of the sample.
             person: index of a person (`people`); None: all people.
-            others: whether the sample has other people, which the new key hides.
+            others: whether the sample has other people; the new key then hides the index.
         """
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)

@@ -58,7 +58,7 @@ def build_learner(run: Run, skeleton: Skeleton | None = None, moments: int | Non
 
     Args:
         run: the row on a data set.
-        skeleton: joints of the training; None: those of the data set.
+        skeleton: joints of the training; None: joints of the data set.
         moments: number of training samples per epoch (`options_of_pass`).
     """
     return find_learner(run.spec)(options_of_pass(run, moments), skeleton or run.dataset.skeleton)
@@ -70,7 +70,7 @@ def build_method(run: Run) -> Method:
 
 
 def root_row(run: Run) -> tuple[int, Run]:
-    """Minimum number of cameras and run of the row that predicts the roots for a row.
+    """Row that predicts the roots for another row: its minimum number of cameras, and its run.
 
     Raises:
         InputError: the row that ``after`` names predicts nothing.
@@ -82,11 +82,11 @@ def root_row(run: Run) -> tuple[int, Run]:
 
 
 def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:
-    """Options of a row; if ``steps`` counts epochs without their length, ``moments`` is filled in.
+    """Options of a row. If ``steps`` are epochs of unspecified length, the number of samples per epoch is added.
 
     Args:
         run: the row on a data set.
-        moments: number of training samples per epoch; None: that of the data set.
+        moments: number of training samples; None: size of the training split.
     """
     options = dict(run.options)
     steps = options.get("steps")
@@ -120,7 +120,7 @@ class LoadedRow:
     Attributes:
         name: name of the row.
         inputs: inputs that the first model declared after loading.
-        answers: skeleton of the predictions; None: that of the data set.
+        answers: skeleton of the predictions; None: skeleton of the data set.
 
     Raises:
         InputError: the weights cannot be used, or the declared inputs are invalid.

@@ -93,7 +93,7 @@ def end_with_parent() -> None:
 
 
 def end_with(process: int) -> None:
-    """Kill this process as soon as another process ends, for example not its parent. Has an effect on Linux only.
+    """Kill this process as soon as another process ends, which need not be its parent. Has an effect on Linux only.
 
     Example:
         >>> end_with(os.getppid())

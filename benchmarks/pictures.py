@@ -35,7 +35,7 @@ def write_pictures(
 ) -> set[Path]:
     """Write pictures that a method draws of a few samples.
 
-    The method gets its inputs and its own prediction, but no ground truth. Of several people the first is drawn.
+    The method gets its inputs and its own prediction, but no ground truth. Of several people, only the first is drawn.
 
     Args:
         method: a loaded method; a method that is not a `Drawing` has no pictures.

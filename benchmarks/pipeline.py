@@ -1,8 +1,8 @@
 """The whole pipeline: all stages of one profile, run by DVC.
 
 ``results/run.yaml`` has the name of the profile whose stages DVC runs; dvc.yaml reads it for its paths. A run in
-another profile than that of params.yaml changes the file and restores it at the end. If the run is killed, the stages
-of a plain ``dvc repro`` raise an error until ``poseboard repro`` has written the file again.
+another profile than the default of params.yaml changes the file and restores it at the end. If the run is killed, the
+stages of a plain ``dvc repro`` raise an error until ``poseboard repro`` has written the file again.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def _protocols(runs: Iterable[Run]) -> list[str]:
 def write_plan(plan: Plan) -> None:
     """Write results/<profile>/plan, and the folders that stages depend on.
 
-    Written are the files of `planned`, the copy of params.yaml, the empty start folder of rows that start from scratch,
-    and the folder of `keep_reference`.
+    The function writes the files of `planned`, the copy of params.yaml, the empty start folder of rows that start from
+    scratch, and the folder of `keep_reference`.
     """
     keep_reference(plan)
     if not plan.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it

@@ -47,7 +47,7 @@ class DataSource:
 
     Args:
         name: name in params.yaml.
-        root: folder from params.yaml, else that of the profile's synthetic world, else data/<name>; None: missing.
+        root: folder from params.yaml, else the profile's synthetic world, else data/<name>; None: missing.
         options: options of the adapter, without the root.
         is_named: whether params.yaml or ``--root`` names the folder, which must then exist and, unless `is_partial`, be
             complete.
@@ -622,14 +622,14 @@ def tables_on(dataset: str, profile: str, kind: str | None = None) -> list[Table
 
 
 def splits_of(tables: Iterable[Table]) -> list[str]:
-    """Splits of some tables, in the order of the tables."""
+    """Distinct splits of the tables, in the order of the tables."""
     return list(dict.fromkeys(table.split for table in tables))
 
 
 def conditions_of(
     tables: Iterable[Table], cameras: Sequence[str], split: str, *, in_world: bool = True
 ) -> list[Condition]:
-    """Distinct conditions of some tables on a split (`Run.conditions`)."""
+    """Distinct conditions of the tables on a split (`Run.conditions`)."""
     of_split = [table for table in tables if table.split == split]
     if not of_split:
         return list(dict.fromkeys(Group().conditions(cameras, split, "none")))

@@ -369,7 +369,7 @@ def _check_views(row: str, inputs: Inputs, conditions: Sequence[Condition]) -> N
 
 
 def no_transfer(run: Run, trained_on: str) -> str:
-    """Reason why weights of a row from another data set cannot be tested on a data set; empty if they can.
+    """Reason why weights from another data set cannot be tested on the data set of a run; empty if they can.
 
     Args:
         run: the row on the test data set.
@@ -502,7 +502,7 @@ def roots_basis(run: Run, seed: int, condition: Condition) -> str:
 
 
 def transfer_basis(run: Run, condition: Condition) -> list[object]:
-    """Dependencies of predictions with weights of another data set, besides the weights; empty for own weights."""
+    """Dependencies of predictions with weights of another data set, besides the weights; empty without a transfer."""
     if condition.trained_on is None:
         return []
     differs = transfer(run.dataset, run.trained(condition.trained_on).dataset)

@@ -47,7 +47,7 @@ from poseboard.protocols.table import Table
 
 
 class NothingToScoreError(InputError):
-    """Error: the predictions fit none of the tables."""
+    """Error for predictions that match no table."""
 
 
 def score_stage(

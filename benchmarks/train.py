@@ -48,8 +48,8 @@ class Processes:
         most: number of processes on a CPU, and maximum number of processes on GPUs.
 
     Attributes:
-        trained: trainings of this command: hash of their dependencies -> run. It is equal in all processes, even while
-            rank 0 is still writing files.
+        trained: hash of dependencies -> run, for the trainings of this command. It is equal in all processes, even
+            while rank 0 is still writing files.
     """
 
     def __init__(self, most: int) -> None:

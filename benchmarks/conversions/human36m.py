@@ -116,7 +116,7 @@ class Conversion:
         return complete
 
     def archive(self, kind: str, subject: str) -> Path:
-        """Path of an archive."""
+        """Path of the archive of one kind for a subject."""
         return official.archive_path(self.archives, kind, subject)
 
     def images(self, sequence: official.Sequence, camera: str, frame: int) -> list[Path]:

@@ -41,7 +41,7 @@ Interval = tuple[float, float]
 
 
 class EntryDifference(Record):
-    """Difference of one action or joint."""
+    """Difference B - A of one action or joint."""
 
     name: str
     a: float | None = Field(description="number of A")
@@ -52,7 +52,7 @@ class EntryDifference(Record):
 
 
 class TableDifference(Record):
-    """Difference of two scores with equal signatures in one table."""
+    """Difference B - A of two scores with equal signatures in one table."""
 
     dataset: str
     table: str

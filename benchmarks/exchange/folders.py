@@ -42,7 +42,7 @@ class Change(Record):
 
     @property
     def words(self) -> str:
-        """Field, old and new value, and their difference."""
+        """Text of the change: field, old value, new value, difference."""
         return f"{self.field} {_value(self.old, self.unit)} -> {_value(self.new, self.unit)}{self.step}"
 
     @property

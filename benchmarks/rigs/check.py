@@ -20,7 +20,7 @@ MOST_FRAMES = 1500
 
 
 def check(root: Path) -> tuple[list[Finding], dict[str, dict[str, Any]]]:
-    """Find mistakes of a rig in its calibration and detections.
+    """Find mistakes in the calibration and detections of a rig.
 
     Frames with several people in any view are ignored.
 

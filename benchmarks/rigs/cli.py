@@ -22,11 +22,11 @@ def new(
     calibration: Annotated[Path, typer.Option(help="calibration file, or a folder with one")],
     detections: Annotated[Path, typer.Option(help="2D detections: a file, or a folder with one part per camera")],
     videos: Annotated[Path | None, typer.Option(help="folder of videos, named like the cameras")] = None,
-    unit: Annotated[str | None, typer.Option(help="m, cm or mm, if the calibration does not say it")] = None,
+    unit: Annotated[str | None, typer.Option(help="unit of the calibration, m, cm or mm, if the file has none")] = None,
     format: Annotated[str | None, typer.Option(help="format of the calibration, if it is not recognised")] = None,
     joints: Annotated[str | None, typer.Option(help="joint set of detections without joint names")] = None,
     confidence: Annotated[str | None, typer.Option(help="scale of confidences: unit, percent, logit or clip")] = None,
-    fps: Annotated[float | None, typer.Option(help="frames per second; default: of the videos, else 60")] = None,
+    fps: Annotated[float | None, typer.Option(help="frames per second; default: rate of the videos, else 60")] = None,
     offset: Annotated[
         list[str] | None, typer.Option(help="CAMERA=+3: its frame n + 3 is frame n of the rig; repeatable")
     ] = None,
@@ -82,9 +82,9 @@ def check(
 def detect(
     videos: Annotated[str, typer.Argument(metavar="VIDEOS", help="folder with one video per camera, or name of a rig")],
     out: Annotated[
-        Path | None, typer.Option(help="file to write; default: detections.parquet in the folder, or that of the rig")
+        Path | None, typer.Option(help="file to write; default: detections.parquet in the folder or in the rig")
     ] = None,
-    people: Annotated[int, typer.Option(help="people per camera; of more, the largest are followed")] = 1,
+    people: Annotated[int, typer.Option(help="maximum number of people per camera; the largest are kept")] = 1,
     weights: Annotated[Path | None, typer.Option(help="weights; default: data/blazepose")] = None,
     overwrite: Annotated[bool, typer.Option(help="replace an existing file")] = False,
 ) -> None:

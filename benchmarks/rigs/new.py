@@ -71,7 +71,7 @@ class NewRig:
         format: format of the calibration; None: recognised from the content.
         joints: joint set of detections without joint names; None: inferred from the number of joints.
         confidence: scale of the confidences; None: 0 to 1.
-        fps: frame rate; None: that of the videos, else `ASSUMED_FPS`.
+        fps: frame rate; None: rate of the videos, else `ASSUMED_FPS`.
         offsets: camera -> frame of its detections minus frame of the rig.
         cameras: name in the detections -> name in the calibration.
         up: axis that points up; None: estimated from the people.
