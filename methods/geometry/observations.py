@@ -92,9 +92,9 @@ def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) 
             P.append(person_P)
             owner.append(position)
     return Observations(
-        np.reshape(points, (-1, views, joints, 2)),
-        np.reshape(confidence, (-1, views, joints)),
-        np.reshape(P, (-1, views, 3, 4)),
+        np.reshape(points, (len(owner), views, joints, 2)),
+        np.reshape(confidence, (len(owner), views, joints)),
+        np.reshape(P, (len(owner), views, 3, 4)),
         np.array(owner, dtype=np.intp),
     )
 
