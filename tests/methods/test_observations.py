@@ -71,6 +71,10 @@ def test_the_score_of_a_person_is_the_mean_confidence_of_the_observed_joints():
     np.testing.assert_array_equal(np.concatenate([of_sample.joints_mm for of_sample in poses]), joints_mm)
     assert all(of_sample.skeleton is HUMAN36M for of_sample in poses)
     unseen = replace(seen, points_px=np.full_like(seen.points_px, np.nan))
+    single = unseen.points_px.copy()
+    single[:, 1, 6] = 100.0
+    one_joint = replace(seen, points_px=single).answers(joints_mm, HUMAN36M, 2)
+    assert [of_sample.score.tolist() for of_sample in one_joint] == [[0.5], [0.9]]
     assert [of_sample.score.tolist() for of_sample in unseen.answers(joints_mm, HUMAN36M, 2)] == [[0], [0]]
 
 
@@ -96,5 +100,6 @@ def test_detections_of_another_skeleton_are_refused(shape):
 
 def test_no_samples_have_no_people():
     seen = observe([], COCO, 15)
-    assert seen.points_px.shape == (0, 0, 17, 2)
+    assert (seen.points_px.shape, seen.P.shape) == ((0, 0, 17, 2), (0, 0, 3, 4))
+    assert seen.sample.dtype == np.intp
     assert seen.answers(np.empty((0, 17, 3)), COCO, 0) == []
