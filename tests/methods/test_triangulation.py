@@ -269,7 +269,6 @@ def test_arrays_of_float32_are_solved_in_float64():
     P, X = rig(rng, 4), people(rng, 2)
     single = [a.astype(np.float32) for a in (P, see(P, X), rng.uniform(0.1, 1, (2, 4, 5)))]
     np.testing.assert_array_equal(dlt(*single), dlt(*(a.astype(np.float64) for a in single)))
-    assert len(compiled_triangulation.triangulate.signatures) == 1
     np.testing.assert_allclose(reprojection_error(single[0], X, single[1]), 0, atol=0.01)
 
 
@@ -411,10 +410,43 @@ def test_threads_and_kinds_of_arrays_change_nothing(monkeypatch):
     for all_P in (P, np.broadcast_to(P, (7, 4, 3, 4)), np.tile(P, (7, 1, 1, 1))[::-1]):
         for observed in (frozen, np.asfortranarray(points), points[::-1][::-1]):
             np.testing.assert_array_equal(dlt(all_P, observed), expected)
-    assert len(compiled_triangulation.triangulate.signatures) == 1
     monkeypatch.setattr(triangulation, "_WORK_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     np.testing.assert_array_equal(dlt(P, points), expected)
+
+
+@pytest.mark.skipif(not hasattr(compiled_triangulation.triangulate, "signatures"), reason="numba compiles nothing")
+def test_arrays_of_all_kinds_share_one_compiled_loop():
+    rng = np.random.default_rng(3)
+    P, points = rig(rng, 4), rng.uniform(0, 1000, (7, 4, 5, 2))
+    frozen = points.astype(np.float32)
+    frozen.setflags(write=False)
+    for all_P in (P.astype(np.float32), np.broadcast_to(P, (7, 4, 3, 4)), np.tile(P, (7, 1, 1, 1))[::-1]):
+        for observed in (frozen, np.asfortranarray(points), points[::-1]):
+            dlt(all_P, observed, np.ones((4, 5), np.float32))
+    assert len(compiled_triangulation.triangulate.signatures) == 1
+
+
+@pytest.mark.parametrize("homogeneous", [True, False])
+def test_a_thread_that_starts_at_the_second_frame_checks_its_cameras(monkeypatch, homogeneous):
+    rng = np.random.default_rng(15)
+    P, X = np.stack([rig(rng, 3), rig(rng, 3)]), people(rng, 2, 1)
+    points = see(P, X)
+    monkeypatch.setattr(triangulation, "_WORK_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    np.testing.assert_allclose(dlt(P, points, homogeneous=homogeneous), X, atol=1e-5)
+    P[1] = np.nan
+    found = dlt(P, points, homogeneous=homogeneous)
+    np.testing.assert_allclose(found[0], X[0], atol=1e-5)
+    assert np.isnan(found[1]).all()
+
+
+def test_the_common_scale_of_all_cameras_is_arbitrary():
+    rng = np.random.default_rng(16)
+    P, X = rig(rng, 3), people(rng, 2)
+    for scale in (1e-4, 1e4):
+        np.testing.assert_allclose(dlt(scale * P, see(P, X)), X, atol=1e-5)
+    assert np.isfinite(dlt(1e-120 * P, see(P, X))).all()  # products of its entries underflow
 
 
 def test_an_array_in_order_is_not_copied():
