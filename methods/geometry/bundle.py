@@ -77,7 +77,7 @@ def residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tens
     in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
     # The residual has a pole at depth 0: depths between -NEAREST and NEAREST are moved to the nearer bound.
-    near = torch.where(depth < 0, -NEAREST, NEAREST).to(depth.dtype)
+    near = torch.where(depth < 0, -NEAREST, NEAREST)
     projected = in_view[..., :2] / torch.where(depth.abs() < NEAREST, near, depth)[..., None]
     return focal_px**2 * ((projected - rays) ** 2).sum(-1), depth
 
@@ -178,10 +178,9 @@ def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Te
     Args:
         rig: rig at which the residuals are linearised.
         rays: (B, V, N, 2) observations.
-        weights: (B, V, N) weights of the observations. The function multiplies them by the weights of the robust loss.
+        weights: (B, V, N) weights of the least squares, see `robust_weights`.
         focal_px: (B, V, N) focal lengths, see `adjust`.
     """
-    rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     degrees = 6 * (rig.R.shape[1] - 1)
     matrix = torch.empty(len(rays), degrees, degrees, dtype=torch.float64)
     arrays = (rig.R, rig.t, rig.points.mT, rays.mT, weights.flatten(1), focal_px.flatten(1), matrix)
