@@ -83,9 +83,3 @@ def test_rigs_of_a_batch_do_not_depend_on_one_another():
     together = estimate(rays, weights, focal)
     alone = estimate(rays[2:3], weights[2:3], focal[2:3])
     torch.testing.assert_close(together.R[2:3], alone.R, atol=1e-7, rtol=0)
-
-
-def test_one_view_is_no_rig():
-    _, _, rays, weights, focal = made_up_rigs(count=1)
-    with pytest.raises(ValueError, match="two views"):
-        estimate(rays[:, :1], weights[:, :1], focal[:, :1])
