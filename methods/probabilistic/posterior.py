@@ -32,7 +32,6 @@ from poseboard.methods.geometry.rotations import (
     quaternion_products,
     rodrigues_of_matrix,
 )
-from poseboard.methods.probabilistic import compiled_posterior
 from poseboard.methods.probabilistic.distributions import (
     haar_log_density,
     quaternion_of_rodrigues,
@@ -298,95 +297,13 @@ def sample_posterior(
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     weights = weights / sampling.temperature
-    differentiable = torch.is_grad_enabled() and (rays.requires_grad or weights.requires_grad)
-    if differentiable or sampling.fewest_effective or sampling.draws % compiled_posterior.LANES:
-        return _sample(rig, rays, weights, focal_px, sampling, generator)
-    before = generator.get_state()
-    posterior, sound = _sample_compiled(rig, rays, weights, focal_px, sampling, generator)
-    if not bool(sound.all()):
-        # Of these, cameras are not determined by what is seen: eigenvalues are bounded, which takes longer.
-        rest = torch.Generator().manual_seed(0)
-        rest.set_state(before)
-        others = _sample(
-            Rig(*(of[~sound] for of in rig)), rays[~sound], weights[~sound], focal_px[~sound], sampling, rest
-        )
-        for whole, part in zip(posterior, others, strict=True):
-            whole[~sound] = part
-    return posterior
-
-
-def _linearised(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Coordinates, Tensor]:
-    """Coordinates about a rig, and the information (B, 6 C, 6 C) of its cameras."""
-    robust, _ = robust_weights(rig, rays, weights, focal_px)
-    matrix = information(rig, rays, robust, focal_px) / (rig.sigma_px**2)[:, None, None]
-    return Coordinates.about(rig.R, rig.t), matrix
-
-
-@torch.no_grad()
-def _sample_compiled(
-    rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
-) -> tuple[Posterior, Tensor]:
-    """Same as `_sample`, by compiled loops; also return (B,) bool, whether a rig's result is numerically reliable."""
-    space, matrix = _linearised(rig, rays, weights, focal_px)
-    B, C = space.q.shape[:2]
-    views, points, total = C + 1, rays.shape[2], sampling.draws * sampling.rounds
-    noise = np.stack([_noise(C, sampling.draws, generator) for _ in range(sampling.rounds)])
-    R, t = np.empty((B, total, views, 3, 3)), np.empty((B, total, views, 3))
-    seen, share, effective = np.zeros((B, total, points, 3)), np.zeros((B, total)), np.zeros(B)
-    covariance, sound = np.empty((B, 6 * C - 1, 6 * C - 1)), np.zeros(B, dtype=bool)
-    arrays = [as_array(of) for of in (matrix_of_quaternion(space.q), space.t, space.basis, space.precision(matrix))]
-    observed = [as_array(of) for of in (rays.mT, weights.flatten(1), focal_px.flatten(1), rig.sigma_px)]
-    compiled_posterior.sample(
-        *arrays, noise, sampling.inflation, ENOUGH, *observed, R, t, seen, share, effective, covariance, sound
-    )
-    R[~sound], t[~sound] = np.eye(3), 0.0
-    weighed = torch.from_numpy(share)
-    mean_R, mean_t = _means(torch.from_numpy(R), torch.from_numpy(t), weighed)
-    sampled = np.empty((B, views, 6, 6))
-    compiled_posterior.spread(R, t, share, as_array(mean_R), as_array(mean_t), sampled)
-    of_draws = torch.from_numpy(effective)
-    blocks = _with_start(torch.from_numpy(sampled), space, torch.from_numpy(covariance), of_draws)
-    whole = (
-        torch.from_numpy(R),
-        torch.from_numpy(t),
-        torch.from_numpy(seen),
-        weighed,
-        mean_R,
-        mean_t,
-        blocks,
-        of_draws,
-    )
-    return Posterior(*(of.to(rays) for of in whole)), torch.from_numpy(sound)
-
-
-def _noise(cameras: int, draws: int, generator: torch.Generator) -> Array:
-    """Standardised draws (draws / LANES, D, LANES) of a proposal, from the same random numbers as `_Proposal.draw`."""
-    parts = [
-        _standard_t(draws, dimensions, df, generator)
-        for dimensions, df in ((3 * cameras, _ROTATION_DF), (3 * cameras - 1, TRANSLATION_DF))
-    ]
-    in_lanes = torch.cat(parts, dim=1).unflatten(0, (-1, compiled_posterior.LANES)).mT
-    return as_array(in_lanes)
-
-
-def _standard_t(draws: int, dimensions: int, df: float, generator: torch.Generator) -> Tensor:
-    """Draws (draws, dimensions) of a Student-t distribution with identity scale."""
-    normals = torch.randn(draws, dimensions, generator=generator, dtype=torch.float64)
-    # chi-square with df degrees of freedom as a sum of squares: df is whole
-    chi2 = torch.randn(draws, int(df), generator=generator, dtype=torch.float64).square().sum(-1)
-    return normals * (df / chi2.clamp_min(1e-12)).sqrt()[..., None]
-
-
-def _sample(
-    rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
-) -> Posterior:
-    """Same as `sample_posterior` with gradients, for finite rays and weights divided by the temperature."""
     sigma = rig.sigma_px
     C = rig.R.shape[1] - 1
     with torch.no_grad():
         # 1. The first proposal: the covariance of the bundle adjustment.
-        space, matrix = _linearised(rig, rays, weights, focal_px)
-        covariance = space.covariance(matrix)
+        robust, _ = robust_weights(rig, rays, weights, focal_px)
+        space = Coordinates.about(rig.R, rig.t)
+        covariance = space.covariance(information(rig, rays, robust, focal_px) / (sigma**2)[:, None, None])
         mean = torch.zeros(len(covariance), 6 * C - 1, dtype=rays.dtype, device=rays.device)
         proposals = [_proposal(mean, covariance, 3 * C, sampling.inflation)]
         rounds: list[_Round] = []

@@ -345,22 +345,3 @@ def test_what_samples_no_posterior_does_not_say_how_sure_it_is(tmp_path):
     method.load(tmp_path / "own.pt", "cpu")
     for answer in method.predict([image_sample(0, 3), image_sample(1, 1)]):
         assert set(answer.columns) == {"camera_R", "camera_t_mm", "size_mm"}
-
-
-def test_compiled_posteriors_are_those_of_the_differentiable_form():
-    """With confidences, an outlier, and a rig of which one camera sees nothing: that one is solved the longer way."""
-    _, _, rays, weights, focal = made_up_rigs(count=3, noise_px=2.0, points=17)
-    weights = weights * torch.from_numpy(np.random.default_rng(0).uniform(0.2, 1, weights.shape))
-    weights[0, 1, 3] = 0
-    rays[1, 2, 4] += 0.1
-    weights[2, 3] = 0
-    rig = estimate(rays, weights, focal)
-    sampling = Sampling(32, 3, temperature=2.0)
-    found = sample_posterior(rig, rays, weights, focal, sampling, torch.Generator().manual_seed(0))
-    again = sample_posterior(
-        rig, rays, weights.clone().requires_grad_(), focal, sampling, torch.Generator().manual_seed(0)
-    )
-    assert (found.effective > 1).all()
-    for ours, expected in zip(found, again, strict=True):
-        torch.testing.assert_close(ours, expected.detach(), atol=1e-7, rtol=1e-7)
-    torch.testing.assert_close(found.mean_points, again.mean_points.detach(), atol=1e-8, rtol=1e-8)
