@@ -435,10 +435,8 @@ def test_a_thread_that_starts_at_the_second_frame_checks_its_cameras(monkeypatch
     monkeypatch.setattr(triangulation, "_WORK_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     np.testing.assert_allclose(dlt(P, points, homogeneous=homogeneous), X, atol=1e-5)
-    P[1] = np.nan
-    found = dlt(P, points, homogeneous=homogeneous)
-    np.testing.assert_allclose(found[0], X[0], atol=1e-5)
-    assert np.isnan(found[1]).all()
+    P[1, 0] = np.nan
+    np.testing.assert_allclose(dlt(P, points, homogeneous=homogeneous), X, atol=1e-5)
 
 
 def test_the_common_scale_of_all_cameras_is_arbitrary():
