@@ -263,7 +263,7 @@ def _moved(tracks: Tracks, base: RigState, coarse: CoarseCost) -> Iterator[Expla
     for v in range(count):
         rest = [w for w in range(count) if w != v]
         X = triangulated(P[rest], rays.points[rest], np.array([base.cameras[w].K[0, 0] for w in rest]))
-        pose = _resection(X, rays.points[v], base.cameras[v], 0.02)
+        pose = _resection(X, rays.points[v], 0.02)
         if pose is None:
             continue
         state = base.with_camera(v, replace(base.cameras[v], R=pose[0], t=pose[1]))
@@ -285,7 +285,7 @@ def triangulated(P: Array, m: Array, focal_px: Array) -> Array:
     return X
 
 
-def _resection(X: Array, m: Array, camera: Camera, threshold: float) -> tuple[Array, Array] | None:
+def _resection(X: Array, m: Array, threshold: float) -> tuple[Array, Array] | None:
     """Pose (R, t) by PnP with RANSAC from points (N, 3) and directions (N, 2); None with too few inliers."""
     usable = np.isfinite(X).all(-1) & np.isfinite(m).all(-1)
     if usable.sum() < 12:
