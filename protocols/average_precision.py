@@ -297,8 +297,8 @@ def _pairs(
 def _nearest(p: NDArray[np.int64], distance: Array, predicted: int) -> Array:
     """Smallest distance (N,) of each predicted person; NaN without a pair. Pairs are sorted by predicted person."""
     nearest = np.full(predicted, np.nan)
-    starts = np.flatnonzero(np.append(True, p[1:] != p[:-1])) if len(p) else np.empty(0, dtype=np.int64)
-    if len(starts):
+    if len(p):
+        starts = np.flatnonzero(np.append(True, p[1:] != p[:-1]))
         nearest[p[starts]] = np.minimum.reduceat(distance, starts)
     return nearest
 
