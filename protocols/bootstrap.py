@@ -105,7 +105,7 @@ def quantile(values: Array, codes: Codes, multiplicity: Array, share: float) -> 
         weight = np.cumsum(multiplicity[rows][:, groups], axis=1)
         # The smallest value whose cumulative weight reaches the share, without rounding of equal sums.
         place = (weight < share * weight[:, -1:] - 1e-9).sum(axis=1)
-        quantiles[rows] = np.where(weight[:, -1] > 0, ordered[np.minimum(place, order.size - 1)], np.nan)
+        quantiles[rows] = np.where(weight[:, -1] > 0, ordered[place], np.nan)
     return quantiles
 
 

@@ -37,6 +37,66 @@ def test_draws_are_resamples_and_repeat() -> None:
     assert (first == bootstrap.draws(9, 500, seed=3)).all()
     assert (first != bootstrap.draws(9, 500, seed=4)).any()
     assert bootstrap.RESAMPLES >= 2000
+    default = bootstrap.draws(3)
+    assert (default == bootstrap.draws(3, bootstrap.RESAMPLES, bootstrap.SEED)).all()
+    assert (default.shape, default.dtype) == ((bootstrap.RESAMPLES, 3), np.float64)
+    assert default is bootstrap.draws(3)
+    with pytest.raises(ValueError, match="read-only"):
+        default[0, 0] = 1
+
+
+def test_every_group_is_drawn_equally_often() -> None:
+    mean = bootstrap.draws(4, 4000, seed=0).mean(axis=0)
+    assert np.abs(mean - 1).max() < 0.06  # four standard errors
+
+
+def test_means_of_strata_and_the_largest_and_smallest_of_them() -> None:
+    values = np.array([1.0, 3, 8, np.nan, 6, 20])
+    codes, strata = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 3])
+    multiplicity = np.array([[1.0, 1, 1], [0, 2, 0], [2, 1, 0], [0, 0, 0]])
+    expected = [[4, 6, np.nan, 20], [8, np.nan, np.nan, np.nan], [(2 * 4 + 8) / 5, *[np.nan] * 3], [np.nan] * 4]
+    np.testing.assert_allclose(bootstrap.means(values, codes, multiplicity, strata), expected)
+    np.testing.assert_allclose(bootstrap.means(values, codes, multiplicity)[:, 0], [38 / 5, 8, (2 * 4 + 8) / 5, np.nan])
+    largest = bootstrap.extreme(values, codes, multiplicity, strata, largest=True)
+    np.testing.assert_allclose(largest, [20, 8, 3.2, np.nan])
+    smallest = bootstrap.extreme(values, codes, multiplicity, strata, largest=False)
+    np.testing.assert_allclose(smallest, [4, 8, 3.2, np.nan])
+    few = bootstrap.means(values, codes, multiplicity, strata.astype(np.int8) * 40)  # cells exceed int8
+    assert few.shape == (4, 121)
+    np.testing.assert_allclose(few[:, [0, 40, 120]], np.array(expected)[:, [0, 1, 3]])
+    assert bootstrap.means(values[:0], codes[:0], multiplicity, strata[:0]).shape == (4, 1)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.9, 1.0])
+def test_a_quantile_is_the_smallest_value_with_its_share_of_the_weight(share: float) -> None:
+    rng = np.random.default_rng(0)
+    values, codes = rng.integers(0, 20, 50).astype(float), rng.integers(0, 5, 50)
+    values[::9] = np.nan
+    multiplicity = np.concatenate([bootstrap.draws(5, 20, seed=2), np.zeros((1, 5)), 0.1 * np.ones((1, 5))])
+    found = bootstrap.quantile(values, codes, multiplicity, share)
+    assert np.isnan(found[20])
+    for row, of_row in zip(multiplicity[[*range(20), 21]], found[[*range(20), 21]], strict=True):
+        weight = row[codes] * np.isfinite(values)
+        enough = [v for v in values if weight[values <= v].sum() >= share * weight.sum() * (1 - 1e-12)]
+        assert of_row == min(enough)
+    assert found.dtype == np.float64
+    light = np.array([[0.1, 0.0], [0.0, 0.1], [0.0, 0.0]])
+    np.testing.assert_array_equal(bootstrap.quantile(np.array([4.0]), np.array([1]), light, share), [np.nan, 4, np.nan])
+    of_two = bootstrap.quantile(np.array([5.0, 4]), np.array([0, 1]), light, share)
+    np.testing.assert_array_equal(of_two, [5, 4, np.nan])
+    nothing = bootstrap.quantile(np.full(3, np.nan), codes[:3], multiplicity, share)
+    assert (nothing.shape, np.isnan(nothing).all()) == ((22,), True)
+
+
+def test_quantiles_of_many_values_and_resamples_are_computed_in_blocks() -> None:
+    rng = np.random.default_rng(1)
+    values, codes = rng.normal(size=30_000), rng.integers(0, 5, 30_000)
+    multiplicity = bootstrap.draws(5, 340, seed=3)
+    found = bootstrap.quantile(values, codes, multiplicity, 0.5)
+    for k in (0, 169, 170, 339):
+        assert found[k] == np.quantile(
+            np.repeat(values, multiplicity[k][codes].astype(int)), 0.5, method="inverted_cdf"
+        )
 
 
 def simulate(rng: np.random.Generator, groups: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +136,7 @@ def test_paired_interval_is_narrower() -> None:
 def test_interval_without_values() -> None:
     assert bootstrap.interval(np.array([np.nan, np.inf])) is None
     assert bootstrap.interval(np.arange(1001.0)) == pytest.approx((25, 975))
+    assert bootstrap.interval(np.array([np.nan, *np.arange(101.0)]), level=0.5) == pytest.approx((25, 75))
 
 
 def test_ranks() -> None:
