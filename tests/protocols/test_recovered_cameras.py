@@ -14,6 +14,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import find_protocol
+from poseboard.protocols.recovered_cameras import angle_deg, direction_deg
 from poseboard.protocols.scoring import score
 from poseboard.protocols.views import SeenBy
 
@@ -227,21 +228,128 @@ def test_rows_without_the_columns_have_no_number(truth, make_predictions, make_t
         score(make_table(protocol, **parameters), answered(make_predictions(truth)), truth, resamples=50)
 
 
-def test_what_are_no_cameras_is_refused(judge, recovered):
+@pytest.fixture
+def rotation():
+    return find_protocol("camera_rotation", {}, "test")
+
+
+def message_of(call, *arguments):
+    with pytest.raises(InputError) as raised:
+        call(*arguments)
+    return str(raised.value)
+
+
+def test_what_are_no_cameras_is_refused(rotation, recovered, truth):
     pred = recovered(reference=0)
-    stretched = {**pred.columns, "camera_R": pred.columns["camera_R"] * np.float32(1.1)}
-    with pytest.raises(InputError, match=r"camera_R: 34 records have a matrix that is not a rotation"):
-        judge("camera_rotation", replace(pred, columns=stretched))
-    mirrored = {**pred.columns, "camera_R": -pred.columns["camera_R"]}
-    with pytest.raises(InputError, match="not a rotation"):
-        judge("camera_direction", replace(pred, columns=mirrored))
-    with pytest.raises(InputError, match=r"frame: 34 records are not in the frame of an input camera"):
-        judge("camera_rotation", replace(pred, frame=np.array(["world"] * 34, dtype=object)))
+
+    def message(**changed):
+        return message_of(rotation.errors, replace(pred, **changed), truth)
+
+    R = pred.columns["camera_R"]
+    for factor in (1.1, -1, 1.0006):  # the entries of R R^T may differ from the identity's by 0.001
+        spoiled = R.copy()
+        spoiled[5:, 1] *= np.float32(factor)
+        assert message(columns={**pred.columns, "camera_R": spoiled}) == (
+            f"{pred.source}: camera_R: 29 records have a matrix that is not a rotation, first {pred.keys[5]!r}; "
+            "store proper rotations"
+        )
+    frame = pred.frame.copy()
+    frame[[2, 7]] = "world"
+    assert message(frame=frame) == (
+        f"{pred.source}: frame: 2 records are not in the frame of an input camera, first {pred.keys[2]!r}; "
+        f"predict in the frame of an input camera: {', '.join(CAMERAS)}"
+    )
     of_three = {name: values[:, :3] for name, values in pred.columns.items()}
     declared = {name: values.shape[1:] for name, values in of_three.items()}
-    cut = replace(pred, columns=of_three, info=pred.info.model_copy(update={"columns": declared}))
-    with pytest.raises(InputError, match=r"camera_R: is \(3, 3, 3\) per person; store \(4, 3, 3\), in the order"):
-        judge("camera_rotation", cut)
+    assert message(columns=of_three, info=pred.info.model_copy(update={"columns": declared})) == (
+        f"{pred.source}: camera_R: is (3, 3, 3) per person; store (4, 3, 3), in the order of the condition's cameras"
+    )
+    without = message_of(rotation.errors, pred, replace(truth, seen_by=None))
+    assert without == f"{truth.dataset}: cameras: are missing; collect the truth with its cameras"
+
+
+def test_matrices_are_rotations_within_the_tolerance_or_not_recovered(rotation, recovered, truth):
+    pred = recovered(reference=0)
+    R = pred.columns["camera_R"].copy()
+    R[:, 1] *= np.float32(1.0004)
+    R[3, 2, 0, 0] = np.nan
+    R[3, 2, 1] = 7
+    frame = pred.frame.copy()
+    frame[4], R[4] = "world", np.nan
+    table = rotation.errors(replace(pred, columns={**pred.columns, "camera_R": R}, frame=frame), truth)
+    assert np.flatnonzero(table["missing"]).tolist() == [3, 4]
+
+
+def test_records_have_the_mean_over_the_cameras_and_their_values(rotation, recovered, truth):
+    pred = recovered()
+    turns = Rotation.from_rotvec([[0, 0, np.deg2rad(v + 1)] for v in range(V)]).as_matrix()
+    turned = pred.columns["camera_R"].copy()
+    reference = np.arange(34) % V
+    for v in range(V):
+        others = reference != v
+        turned[others, v] = turns[v] @ turned[others, v]
+    turned[9, 2] = np.nan
+    joints_mm = truth.joints_mm.copy()
+    joints_mm[3], joints_mm[5, 4] = np.nan, np.nan
+    place = truth.seen_by.place.copy()
+    place[6, 1] = -1
+    place[11] = -1
+    place[12, [1, 3]] = -1
+    truth = replace(truth, joints_mm=joints_mm, seen_by=replace(truth.seen_by, place=place))
+    pred = replace(pred, columns={**pred.columns, "camera_R": turned})
+    table = rotation.errors(rows_of(pred, np.arange(34)[np.arange(34) != 7][::-1]), truth)
+    evaluated = np.delete(np.arange(34), 3)
+    expected = np.array([[np.nan if v == r else v + 1.0 for v in range(V)] for r in reference])
+    expected[6, 1] = expected[12, [1, 3]] = np.nan
+    expected[[7, 9, 11]] = np.nan
+    assert table.columns.tolist() == [*truth.columns, "error", "missing", *(f"camera/{name}" for name in CAMERAS)]
+    np.testing.assert_allclose(table[[f"camera/{name}" for name in CAMERAS]], expected[evaluated], atol=1e-3)
+    mean = [row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in expected[evaluated]]
+    np.testing.assert_allclose(table["error"], mean, atol=1e-3)
+    assert np.array_equal(table["missing"], np.isnan(mean))
+    for name, column in truth.columns.items():
+        assert np.array_equal(table[name], np.asarray(column)[evaluated])
+    found = rotation.breakdown(table)
+    assert found["camera"] == pytest.approx(dict(zip(CAMERAS, (1.0, 2, 3, 4), strict=True)), abs=1e-3)
+    assert found["median of poses"] == pytest.approx({"all": np.nanmedian(mean)}, abs=1e-3)
+    assert set(found) == {"action", "subject", "camera", "median of poses"}
+
+
+def test_radii_are_of_the_cameras_that_count(recovered, truth):
+    pred = recovered(spread=np.deg2rad(1.0))
+    R = pred.columns["camera_R"].copy()
+    R[2, 0] = np.nan
+    pred = replace(pred, columns={**pred.columns, "camera_R": R})
+    table = find_protocol("camera_coverage", {}, "test").errors(pred, truth)
+    radii = table[[f"radius_deg/{name}" for name in CAMERAS]].to_numpy()
+    assert radii.dtype == np.float64
+    counts = np.arange(V) != (np.arange(34) % V)[:, None]
+    counts[2] = False
+    np.testing.assert_allclose(radii, np.where(counts, np.sqrt(7.8147), np.nan), rtol=1e-4)
+
+
+def test_the_measure_names_the_reference_camera(rotation):
+    assert rotation.measure(HUMAN36M).model_dump() == {
+        "metric": "camera rotation", "alignment": "relative to the reference camera", "root": "none", "joints": "none",
+        "average": "frames", "given": (), "judged": "recovered cameras", "version": 1,
+    }  # fmt: skip
+
+
+def test_angles_of_rotations_are_exact_when_small_and_when_opposite():
+    angles = np.array([0, 1e-9, 1e-4, 1, 90, 179.9, 180])
+    axis = np.array([1.0, 2, -2]) / 3
+    a = Rotation.from_rotvec([0.3, 0.1, -0.7]).as_matrix()
+    b = Rotation.from_rotvec(np.deg2rad(angles)[:, None] * axis).as_matrix() @ a
+    np.testing.assert_allclose(angle_deg(a, b), angles, rtol=1e-6, atol=1e-13)
+    assert angle_deg(np.eye(3), 3 * np.eye(3) - 3) == 180
+    assert np.isnan(angle_deg(b[:2], np.full((3, 3), np.nan))).tolist() == [True, True]
+
+
+def test_angles_of_directions_are_exact_when_small_and_when_opposite():
+    angles = np.array([0, 1e-9, 1e-4, 1, 90, 179.9, 180])
+    b = np.stack([np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles)), 0 * angles], axis=-1)
+    np.testing.assert_allclose(direction_deg(np.array([2.0, 0, 0]), 5 * b), angles, rtol=1e-6, atol=1e-13)
+    assert np.isnan(direction_deg(np.array([[1.0, 0, 0], [0, 0, 0]]), np.zeros(3))).all()
 
 
 def test_cameras_in_another_order_are_wrong(judge, recovered):
