@@ -107,6 +107,7 @@ def shows(kind, camera, tracks, views=(2,)):
 @pytest.mark.parametrize("end", [0, 1])
 def test_an_image_must_show_the_detections(inside, shown, axis, end):
     joints_px = np.full((4, 60, 2, 2), 300.0)
+    joints_px[2, ..., axis] = 0.5
     joints_px[2].reshape(-1, 2)[inside:100, axis] = (-5, 705)[end] if axis else (-5, 905)[end]
     joints_px[2].reshape(-1, 2)[100:] = np.nan
     tracks = Tracks.grid(joints_px, [0, 1], 60)
@@ -126,6 +127,7 @@ def test_a_lens_must_reach_the_detections(inside, shown):
     joints_px[2].reshape(-1, 2)[100:] = np.nan
     tracks = Tracks.grid(joints_px, [0, 1], 60)
     assert shows("distortion", camera, tracks) == shown
+    assert shows("resolution", replace(camera, size=(5000, 5000)), tracks) == shown
     assert shows("distortion", CAMERAS[2], tracks)
 
 
@@ -351,7 +353,8 @@ def test_the_first_comparison_decides_by_its_evidence(monkeypatch):
     right = Explanation("focal length", (2,), STATE, {FOCAL: 0.02}, -3.0, 1.3, 100.0)
     # Not an improvement: it is listed, with its lower score.
     other = Explanation("camera moved", (1,), base.with_camera(1, turned(CAMERAS[1], 3)), {}, -1.0)
-    calls = candidates_are(monkeypatch, other, right)
+    offset = Explanation("frame offset", (1,), base.with_offset(1, 1), {}, -5.0, 1)
+    calls = candidates_are(monkeypatch, other, offset, right)
     joints_px = joints_of()
     compared = explain(joints_px, base, FLIP)
     ((tracks, of_base, counts),) = calls
@@ -380,7 +383,11 @@ def test_the_first_comparison_decides_by_its_evidence(monkeypatch):
     np.testing.assert_allclose(best.state.cameras[2].K, CAMERAS[2].K, rtol=0.01)
     kinds = [(s.kind, s.views) for s in compared.scored]
     assert ("camera moved", (1,)) in kinds
-    assert sum(kind == "frame offset" for kind, _ in kinds) == 2
+    assert sum(kind == "frame offset" for kind, _ in kinds) == 3
+    (of_offset,) = [s for s in compared.scored if s.explanation is offset]
+    luck = comparison._luck(Tracks.of(joints_px, FLIP, 4000), base, unchanged, offset, of_offset.fit, counts)
+    assert of_offset.score == pytest.approx(of_offset.fit.evidence - 5 - unchanged.evidence - luck)
+    assert luck > 1
     assert [s.score for s in compared.scored] == sorted((s.score for s in compared.scored), reverse=True)
 
 

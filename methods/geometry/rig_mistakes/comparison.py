@@ -273,9 +273,9 @@ def _luck(many: Tracks, base: RigState, unchanged: Fit, e: Explanation, fitted: 
         z = (epipolar_fit.FREEDOM + 1) / 2 * np.log1p((residual / scale[:, None]) ** 2 / epipolar_fit.FREEDOM)
         z = (z + np.log(scale)[:, None] - cost[:, None]) * (counts[concerned] / number)[:, None]
         rows.append(np.nansum(z, axis=0))
-        totals.append((np.nan_to_num(cost, nan=epipolar_fit.NO_RELATION), np.nan_to_num(z)))
+        totals.append(np.nan_to_num(cost, nan=epipolar_fit.NO_RELATION))
     weights = counts[concerned]
-    gain_many = float(((totals[0][0] - totals[1][0]) * weights).sum())
+    gain_many = float(((totals[0] - totals[1]) * weights).sum())
     gain_few = 0.0
     for sign, of in ((1, unchanged), (-1, fitted)):
         gain_few += sign * float((np.nan_to_num(of.cost[concerned], nan=epipolar_fit.NO_RELATION) * weights).sum())
