@@ -49,11 +49,11 @@ def test_strided_points_are_spread_over_the_observed_ones():
     assert _strided(weights, 6).tolist() == [[0, 2, 3, 5, 1, 4], [3, 0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5]]
 
 
-@pytest.mark.parametrize(("aside_deg", "second"), [(0, 1), (29, 1), (31, 0)])
+@pytest.mark.parametrize(("aside_deg", "second"), [(0, 1), (29, 1), (31, 0), (180, 0)])
 def test_the_second_pose_of_a_pair_differs_in_rotation_or_direction(aside_deg, second):
     R = turns(16, 10, 0, 90).expand(2, -1, -1, -1).clone()
     R[1] = R[1].flip(0)
-    x = torch.eye(3).double()[0]
+    x = (1 + 1e-12) * torch.eye(3).double()[0]  # by rounding, a cosine may exceed 1
     t = torch.stack([x, turns(aside_deg)[0] @ x, x, x]).expand(2, -1, -1).clone()
     t[1] = t[1].flip(0)
     cost = torch.tensor([[3.0, 2, 1, 4], [4, 1, 2, 3]])
@@ -130,7 +130,9 @@ def test_a_star_ignores_absent_observations():
     pairs = [(0, 1), (0, 2), (1, 2)]
     R_pairs, t_pairs = (values[:, :, None].repeat_interleave(2, 2) for values in pairs_of(R, t, pairs))
     weights[:, 1, ::2] = weights[:, 1, ::3] = 0
-    rays[:, 1] = torch.where(weights[:, 1, :, None] > 0, rays[:, 1], 0.3 * rays[:, 1])
+    X = triangulate(R, t, rays, weights)
+    farther = 1.5 * X @ R[:, 1].mT + t[:, 1, None]  # of the same points, seen from the first view
+    rays[:, 1] = torch.where(weights[:, 1, :, None] > 0, rays[:, 1], farther[..., :2] / farther[..., 2:])
     stars_R, stars_t = _stars(*_table(R_pairs, t_pairs, *torch.tensor(pairs).T, 3), rays, weights)
     torch.testing.assert_close(stars_t[:, :2], t[:, None].expand(-1, 2, -1, -1))
     assert stars_R.shape[1] == 6
@@ -244,12 +246,9 @@ def test_points_of_small_weight_do_not_decide():
 
 
 def test_points_that_no_view_observes_do_not_count():
-    _, _, rays, weights, focal = made_up_rigs(count=3, noise_px=2.0, points=60)
-    padded = []
-    for values in (rays, weights, focal):
-        padded.append(torch.cat([torch.zeros_like(values).repeat_interleave(5, 2), values], dim=2))
-    assert padded[0].shape[2] == 360
-    torch.testing.assert_close(estimate(*padded).R, estimate(rays, weights, focal).R, atol=1e-6, rtol=0)
+    _, _, rays, weights, focal = made_up_rigs(count=8, noise_px=2.0, points=10)
+    padded = [torch.cat([torch.zeros_like(v).repeat_interleave(99, 2), v], dim=2) for v in (rays, weights, focal)]
+    torch.testing.assert_close(estimate(*padded).R, estimate(rays, weights, focal).R, atol=1e-4, rtol=0)
 
 
 def test_factorization_avoids_wrong_minima_of_noisy_views():
