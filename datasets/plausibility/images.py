@@ -16,6 +16,8 @@ from poseboard.datasets.sample import View
 
 _LEAST_SIDE_PX = 16
 """Minimum side of an image."""
+_BLOCK_PX = 16
+"""Largest difference of a side that is only odd: codecs cut and pad videos to multiples of 8 or 16 px."""
 _DAMAGE = "Corrupt JPEG data: "
 """Start of libjpeg's warnings."""
 _ORIENTATION = 0x0112
@@ -49,7 +51,9 @@ def check_image(key: str, view: View) -> Iterator[Finding]:
         yield Finding(field, f"is {width} x {height} px", "extract the images again", key=key)
     elif min(size) > 0 and (width, height) != size:
         problem = f"is {width} x {height} px, the camera is of {size[0]} x {size[1]} px"
-        yield Finding(field, problem, "extract the images at their full size, or correct the camera", key=key)
+        is_error = max(abs(width - size[0]), abs(height - size[1])) >= _BLOCK_PX
+        remedy = "extract the images at their full size, or correct the camera"
+        yield Finding(field, problem, remedy, is_error=is_error, key=key)
     if complaint:
         problem = f"{path or 'image'}: has damaged pixels ({complaint})"
         yield Finding(field, problem, "extract or copy the image again", is_error=False, key=key)

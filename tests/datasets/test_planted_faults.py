@@ -348,6 +348,9 @@ def test_images_are_read_and_measured(tmp_path: Path) -> None:
     for size in ((800, 1000), (500, 400)):
         (found,) = image_findings(path, size)
         assert found.startswith("error: S1/000000: view north: image: is 1000 x 800 px, the camera is of ")
+    for size, severity in (((1008, 800), "warning"), ((1000, 785), "warning"), ((1000, 816), "error")):
+        (found,) = image_findings(path, size)
+        assert found.startswith(f"{severity}: S1/000000: view north: image: is 1000 x 800 px")
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     photograph.save(path, exif=exif)
