@@ -201,11 +201,11 @@ def _score(
 
 
 def _drawn(conditions: Iterable[Condition]) -> Condition:
-    """Condition of the pictures: weights of this data set, no perturbation, and as many cameras as possible."""
+    """Condition of the pictures: own weights, no perturbation, the most cameras, and the fewest frames per rig."""
     conditions = list(conditions)
     own = [condition for condition in conditions if condition.trained_on is None] or conditions
     unspoiled = [condition for condition in own if condition.perturbation is None] or own
-    return max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))
+    return max(unspoiled, key=lambda condition: (len(condition.cameras), -condition.frames_per_rig))
 
 
 def _by_split(
