@@ -6,6 +6,7 @@ To add a page, write a module with a function from `Site` to `Page` objects, a t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def build(
     colours: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
     url: str = "",
+    *,
+    is_local: bool = True,
 ) -> list[Path]:
     """Write the pages, their figures, pictures and scripts, and ``leaderboard.{csv,json}`` into ``out``.
 
@@ -76,6 +79,7 @@ def build(
         colours: row -> name of its colour (`charts.COLOURS`); other rows have a colour that depends on their name.
         folders: row -> folder of its method, whose README.md is part of the row's page.
         url: address of the published folder with a final slash, for previews of links; empty: pages have none.
+        is_local: whether pages link to the MLflow runs on this machine.
 
     Returns:
         Paths of the written files, ``index.html`` first.
@@ -89,6 +93,8 @@ def build(
         'index.html'
     """
     contents = read_results(results, profile, rows)
+    if not is_local:
+        contents = replace(contents, runs={})
     site = Site(contents, boards(contents), row_slots(contents, rows or {}, colours or {}), folders or {}, url)
     written: dict[Path, None] = {}
     with WholeFiles() as files:
@@ -193,6 +199,7 @@ def environment() -> Environment:
         duration=duration,
         file_name=file_name,
         metric=metric_label,
+        counted=cells.counted,
         breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
     )
     templates.globals.update(

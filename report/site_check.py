@@ -68,7 +68,7 @@ def _css_loads(text: str) -> Iterator[str]:
 def check_site(folder: Path) -> list[Problem]:
     """Find problems that a site would have on a static host.
 
-    Each link and anchor must lead to an existing file and id, or to another site by http or https. Scripts, styles and
+    Each link and anchor must lead to an existing file and id, or to another host by http or https. Scripts, styles and
     pictures must be files of the site. Each page must have a Content-Security-Policy that forbids external files and
     inline scripts. The whole site must have at most `LARGEST_MB` megabytes.
 
@@ -118,7 +118,8 @@ def _broken(link: str, page: str, names: set[str], documents: dict[str, _Documen
     except ValueError:
         return f"{link[:80]!r} is not a link"
     if may_leave and (parts.scheme or parts.netloc):
-        return "" if parts.scheme in ("http", "https") and parts.netloc else f"link to {link[:80]!r}"
+        leads_on = parts.scheme in ("http", "https") and parts.hostname not in (None, "localhost", "127.0.0.1", "::1")
+        return "" if leads_on else f"link to {link[:80]!r}"
     if parts.scheme or parts.netloc:
         return "" if link.startswith("data:image/") else f"loads {link[:80]!r} from elsewhere"
     path, anchor = unquote(parts.path), unquote(parts.fragment).partition("=")[0]  # "=" begins what a table shows

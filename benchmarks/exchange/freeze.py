@@ -92,7 +92,7 @@ def check_frozen(home: Path, name: str) -> list[str]:
     return _different(recorded, _sums(path.parent))
 
 
-def write_page(plan: Plan, results: Path, out: Path, url: str = "") -> list[Path]:
+def write_page(plan: Plan, results: Path, out: Path, url: str = "", *, is_local: bool = True) -> list[Path]:
     """Write the page of results (`build`) with the rows of a plan.
 
     Args:
@@ -100,6 +100,7 @@ def write_page(plan: Plan, results: Path, out: Path, url: str = "") -> list[Path
         results: parent of the profile's results folder.
         out: folder to write the pages into.
         url: address of the published folder; see `build`.
+        is_local: whether pages link to the MLflow runs on this machine.
 
     Returns:
         Paths of the written files.
@@ -114,7 +115,7 @@ def write_page(plan: Plan, results: Path, out: Path, url: str = "") -> list[Path
     rows = {row: plan.may_run(row) for row in plan.rows}
     code = {row: plan.home / entry.code for row, entry in plan.rows.items()}
     folders = {row: path.parent if path.name == "method.py" else path for row, path in code.items()}
-    return build(results, plan.params.profile, out, rows, plan.params.colours, folders, url)
+    return build(results, plan.params.profile, out, rows, plan.params.colours, folders, url, is_local=is_local)
 
 
 def _sums(folder: Path) -> dict[str, str]:

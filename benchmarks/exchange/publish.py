@@ -41,7 +41,7 @@ def publish(plan: Plan, folder: Path, url: str = "") -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         site = Path(temporary) / folder.name
-        write_page(plan, plan.home / "results", site, url and url.rstrip("/") + "/")
+        write_page(plan, plan.home / "results", site, url and url.rstrip("/") + "/", is_local=False)
         if problems := check_site(site):
             first, more = problems[0], len(problems) - 1
             raise InputError(
