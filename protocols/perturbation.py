@@ -83,7 +83,7 @@ SCALES: Mapping[PerturbationKind, Scale] = {
     "missing_cameras": Scale(
         _COUNTED,
         "{} cameras missing",
-        "Some cameras, others in each sample, are not handed over; two are left at least",
+        "Some cameras, chosen anew for each sample, are withheld; at least two remain",
     ),
     "intrinsics": Scale(
         (0.25, 0.5, 1, 2, 4),

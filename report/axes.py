@@ -388,8 +388,8 @@ def _explain_controls(tables: Sequence[AxisTable]) -> Iterable[str]:
     over = f"over people and over {trainings} trainings" if trainings > 1 else "over people, of one training"
     return (
         "The same people in the same poses, in two splits: as in training (the control), and otherwise. So neither "
-        "people nor actions make the difference. Increase: by how many percent the error is larger than in the "
-        f"control. Intervals are {over}, each of one row. The people are the same for all rows: rows whose intervals "
+        "people nor actions make the difference. Increase of the error over that of the control, in percent. "
+        f"Intervals are {over}, each of one row. The people are the same for all rows: rows whose intervals "
         "overlap may differ all the same.",
     )
 

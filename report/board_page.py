@@ -8,6 +8,7 @@ from functools import partial
 
 from poseboard.report import plots
 from poseboard.report.board import Board, boards, main_boards
+from poseboard.report.cells import counted
 from poseboard.report.formatting import integer, number
 from poseboard.report.page import Page, PageFiles, Plot, Site
 from poseboard.report.training_cost import cost
@@ -108,7 +109,7 @@ def lead(board: Board) -> str:
     words = f"By {board.name}, {row.method} {best} with {value(score.value)} {score.unit}"
     if score.ci95:
         words += f" (95 % interval {value(score.ci95[0])} to {value(score.ci95[1])})"
-    words += f" over {integer(score.n_samples)} {score.counted} in {integer(score.n_groups)} sequences"
+    words += f" over {integer(score.n_samples)} {counted(score)} in {integer(score.n_groups)} sequences"
     if row.rank and row.rank.ci95[1] > 1:
         words += f"; its rank is between {row.rank.ci95[0]} and {row.rank.ci95[1]} (95 %)"
     if row.of_one_training:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
+from poseboard.protocols.records import Score
 from poseboard.report.board import Row
 from poseboard.report.formatting import integer, number, visible
 
@@ -50,6 +51,11 @@ def value(row: Row) -> Markup:
 def absent(row: Row) -> str:
     """Word for predictions that are absent: "not found" for people, "missing" for poses."""
     return "not found" if row.score.counted == "people" else "missing"
+
+
+def counted(score: Score) -> str:
+    """What the number of samples of a score counts: "poses", or "person instances", of which one person has many."""
+    return "person instances" if score.counted == "people" else score.counted
 
 
 def facts(of: Mapping[str, str]) -> Markup:
@@ -96,7 +102,7 @@ def _missing(row: Row) -> str:
     score, text = row.score, ""
     if score.n_missing:
         text = f' <span class="gone">{integer(score.n_missing)} of {integer(row.answers)} {absent(row)}</span>'
-    if score.counted == "people":
+    if score.counted == "people" and score.signature.truth != "none":
         text += f' <span class="gone">{integer(score.n_false)} false</span>'
         if score.n_unjudged:
             text += f' <span class="aside">{integer(score.n_unjudged)} unjudged</span>'

@@ -26,9 +26,9 @@ def pages(site: Site) -> Iterator[Page]:
             path=path,
             section="Papers",
             title=first.table.paper.partition(" (")[0] if first.numbered else first.table.title,
-            summary=f"{first.table.paper}: {ids}, as published, and our numbers in columns of their own."
+            summary=f"{first.table.paper}: {ids}, as published, beside our numbers."
             if first.numbered
-            else "Published numbers of several papers, each with its source.",
+            else "Numbers of several papers as third parties quote them. Check them before you quote them.",
             template="paper.html.j2",
             context=partial(_context, tables),
         )

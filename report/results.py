@@ -206,7 +206,7 @@ def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] 
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Commits of the results as (hash, has uncommitted changes, number of results), that of the newest result first."""
+    """Commits of the results as (hash, has uncommitted changes, number of results); the most results first."""
     provenances = sorted((file.provenance for file in files), key=lambda provenance: provenance.created, reverse=True)
     counts = Counter((p.git_commit, bool(p.git_dirty)) for p in provenances if p.git_commit is not None)
-    return [(commit, dirty, count) for (commit, dirty), count in counts.items()]
+    return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]

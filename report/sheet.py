@@ -17,6 +17,7 @@ from typing import Any, Literal
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.protocols.records import ResultError
 from poseboard.report.board import Board, Row, main_boards
+from poseboard.report.cells import counted
 from poseboard.report.export import csv_lines
 from poseboard.report.formatting import file_name, integer, number
 from poseboard.report.readme import About
@@ -348,7 +349,7 @@ def _cell(row: Row) -> tuple[str, str]:
     if score.n_missing:
         word = "not found" if score.counted == "people" else "missing"
         details.append(f"{integer(score.n_missing)} of {integer(row.answers)} {word}")
-    if score.counted == "people":
+    if score.counted == "people" and score.signature.truth != "none":
         details.append(f"{integer(score.n_false)} false")
     return number(score.value, score.unit), ", ".join(details)
 
@@ -362,7 +363,7 @@ def _caption(sheet: Sheet) -> list[str]:
     common = {name: words for name, words in facts[0].items() if all(of.get(name) == words for of in facts)}
     for board, own in zip(sheet.boards, facts, strict=True):
         score = board.rows[0].score
-        size = f"n = {integer(score.n_samples)} {score.counted} in {integer(score.n_groups)} sequences"
+        size = f"n = {integer(score.n_samples)} {counted(score)} in {integer(score.n_groups)} sequences"
         few = ", too few for a significant difference" if board.few else ""
         words = _in_words({name: text for name, text in own.items() if name not in common})
         sentences.append(f"{board.label}: {board.title.rstrip('.')}; {size}{few}{f'; {words}' if words else ''}.")

@@ -253,7 +253,7 @@ def test_numbers_of_predicted_people_state_who_is_false_and_who_is_not_judged(tm
     assert len(beside) > 10
     assert all("1 234 false" in " ".join(text.split()) and "56 unjudged" in text for text in beside)
     assert all(any("predicted per true person 300.5" in text for _, text in shown.cells) for shown in (index, method))
-    assert re.search(r"n = \d+ people, \d+ sequences", index.text)
+    assert re.search(r"n = \d+ person instances, \d+ sequences", index.text)
     assert not re.search(r"n = \d+ poses", index.text)
     flat = json.loads((tmp_path / "pages" / "leaderboard.json").read_text(encoding="utf-8"))
     assert {(row["counted"], row["n_false"], row["n_unjudged"]) for row in flat} == {("people", 1234, 56)}
