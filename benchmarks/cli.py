@@ -18,7 +18,7 @@ import typer
 from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_two, compare_with_rows, exchange_app
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE, RUN_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import WholeFiles, parse_yaml
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
@@ -296,7 +296,6 @@ def data_convert(
 
     from poseboard.benchmarks.conversions.human36m import Conversion, Target, convert
     from poseboard.benchmarks.jobs import workers
-    from poseboard.datasets.errors import did_you_mean
 
     if target not in get_args(Target):
         raise InputError(
@@ -502,6 +501,9 @@ def score(
             "add them, for example `poseboard score human36m dlt`",
         )
     plan = _read_plan(dataset, root)
+    if is_file and predictions and dataset not in plan.params.datasets:
+        remedy = did_you_mean(dataset, plan.params.datasets)
+        raise InputError(f"{predictions[0]}: metadata.dataset", f"{dataset!r} is not in params.yaml", remedy)
     run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)
     record = score_stage(run, predictions, named, _warn)
     if as_json:

@@ -238,9 +238,9 @@ def predict_chunks(
         try:
             predicted = method.predict(samples)
         except Exception as error:
-            error.add_note(f"raised by {type(method).__name__}.predict on {keys[0]} to {keys[-1]}")
+            error.add_note(f"raised by {_call(method)} on {keys[0]} to {keys[-1]}")
             raise
-        _check_poses(predicted, len(samples), type(method).__name__)
+        _check_poses(predicted, len(samples), _call(method))
         rest, skeleton = iter(predicted), answer_skeleton(method, handover.skeleton)
         for key, of_key in by_key.items():
             poses[key] = handover.merge(key, list(islice(rest, len(of_key))), skeleton)
@@ -249,9 +249,13 @@ def predict_chunks(
     return poses
 
 
-def _check_poses(predicted: object, samples: int, method: str) -> None:
+def _call(method: Method) -> str:
+    """Name of the predicting function for messages: that of a wrapped function, else the method's ``predict``."""
+    return getattr(method, "__name__", f"{type(method).__name__}.predict")
+
+
+def _check_poses(predicted: object, samples: int, where: str) -> None:
     """Raise InputError unless a method returned a list with one `Poses` per sample."""
-    where = f"{method}.predict"
     if not isinstance(predicted, Sequence):
         raise InputError(where, f"returned {type(predicted).__name__}", "return a list, one Poses per sample")
     if len(predicted) != samples:

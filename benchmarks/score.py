@@ -17,7 +17,7 @@ from poseboard.benchmarks.pictures import write_plans
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input, predict_stage, row_lock
 from poseboard.benchmarks.provenance import provenance
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.skeleton import ROOT
 from poseboard.methods.base import find_learner, predicts
@@ -41,7 +41,7 @@ from poseboard.protocols.records import (
 )
 from poseboard.protocols.recovered_cameras import RecoveredCameras
 from poseboard.protocols.rig_plans import write_rig_plans
-from poseboard.protocols.scoring import Predictions, Scored, answers, score_together
+from poseboard.protocols.scoring import Predictions, Scored, answers, check_origin, score_together
 from poseboard.protocols.submissions import read_submission, submission_folders
 from poseboard.protocols.table import Table
 
@@ -78,8 +78,9 @@ def score_stage(
     if named is not None and not files:
         raise InputError(f"--as {named}", "is used without --predictions", "add --predictions FILE")
     check_name("method" if named is None else "--as", named or run.row)
+    submitted = _by_condition(map(predictions.read, files), None if named else run.row) if files else None
     with nullcontext() if files else row_lock(run):
-        return _score(run, files, named, doubt, writes=not files)[0]
+        return _score(run, submitted, named, doubt, writes=not files)[0]
 
 
 def score_files(
@@ -103,8 +104,32 @@ def score_files(
         >>> scored["T1"].errors["error"].mean()  # doctest: +SKIP
         41.3
     """
+    return score_submitted(run, _by_condition(map(predictions.read, files), run.row), doubt)
+
+
+def score_submitted(
+    run: Run, submitted: Predictions, doubt: Callable[[str], None] = lambda line: None
+) -> tuple[ScoreFile, dict[str, Scored]]:
+    """Score predictions that the predict stage did not make, without writing files.
+
+    Args:
+        run: run of their method on a data set (`Plan.submission`); its name is the method of the record.
+        submitted: the predictions by condition and seed.
+        doubt: called with warnings (`score_stage`).
+
+    Returns:
+        The record, and table -> scores and errors of each pose.
+
+    Raises:
+        InputError: the predictions cannot be scored (`score_stage`).
+
+    Example:
+        >>> record, scored = score_submitted(run, {table.info.condition: {0: table}})  # doctest: +SKIP
+        >>> scored["T1"].scores[0].value  # doctest: +SKIP
+        41.3
+    """
     check_name("method", run.row)
-    return _score(run, files, None, doubt, writes=False)
+    return _score(run, submitted, None, doubt, writes=False)
 
 
 def score_stored(run: Run, doubt: Callable[[str], None] = lambda line: None) -> tuple[ScoreFile, dict[str, Scored]]:
@@ -129,15 +154,15 @@ def score_stored(run: Run, doubt: Callable[[str], None] = lambda line: None) -> 
 
 
 def _score(
-    run: Run, files: Sequence[Path] | None, named: str | None, doubt: Callable[[str], None], *, writes: bool
+    run: Run, submitted: Predictions | None, named: str | None, doubt: Callable[[str], None], *, writes: bool
 ) -> tuple[ScoreFile, dict[str, Scored]]:
     dataset, of_dataset = run.source.name, run.tables
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
-    of_row = _given(files, None if named else run.row) if files else _predicted(run)
+    of_row = _predicted(run) if submitted is None else submitted
     method = named or run.row
     with progress(f"score {dataset}/{method}") as report:
-        splits = _by_split(run, of_row, doubt, is_submission=bool(files))
+        splits = _by_split(run, of_row, doubt, is_submission=submitted is not None)
         by_id: dict[str, Scored] = {}
         of_basis: dict[str, list[Table]] = defaultdict(list)
         for table in of_dataset:
@@ -150,10 +175,8 @@ def _score(
             report(done, len(of_basis))
     scored = {table.id: by_id[table.id] for table in of_dataset if table.id in by_id}
     if not scored:
-        raise NothingToScoreError(
-            f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
-        )
-    for line in _doubts(splits) if files else ():
+        raise _nothing_to_score(run, of_row, {truth.split: truth for truth, _ in splits})
+    for line in () if submitted is None else _doubts(splits):
         doubt(line)
     # Options and weights are taken from the predictions, since the train stage may have been run again since.
     own_last = sorted(
@@ -168,8 +191,8 @@ def _score(
         synthetic=run.dataset.synthetic,
         profile=run.layout.profile,
         warning=run.warning,
-        source="submission" if files else "pipeline",
-        bound=not files and run.is_bound,
+        source="pipeline" if submitted is None else "submission",
+        bound=submitted is None and run.is_bound,
         inputs=info[seeds[0]].inputs,
         scores=[score for of_table in scored.values() for score in of_table.scores],
         provenance=provenance(
@@ -198,6 +221,34 @@ def _score(
             if path not in drawn:
                 path.unlink()
     return record, scored
+
+
+def _nothing_to_score(run: Run, of_row: Predictions, truths: Mapping[str, TruthTable]) -> NothingToScoreError:
+    """Error for predictions that match no table: names the first field of their metadata that cannot match."""
+    dataset, views, tables = run.source.name, run.dataset.views, [table.id for table in run.tables]
+    on = f"table {tables[0]}" if len(tables) == 1 else f"any table on {dataset}"
+    predicted = [table for by_seed in of_row.values() for table in by_seed.values()]
+    for table in predicted:
+        where, condition = f"{table.source}: metadata.condition", table.info.condition
+        split = condition.split if condition.split in truths else run.splits[0]
+        try:
+            check_origin(table, truths[split] if split in truths else TruthTable.collect(run.dataset, split))
+        except InputError as error:
+            return NothingToScoreError(error.where, error.problem, error.remedy)
+        for camera in condition.cameras:
+            if camera not in views:
+                problem = f"{camera!r} is not a camera of {dataset}"
+                return NothingToScoreError(f"{where}.cameras", problem, did_you_mean(camera, views))
+        offered = [each.cameras for each in run.conditions(condition.split)]
+        if condition.cameras not in offered:
+            problem = f"{', '.join(condition.cameras)} are not the cameras of {on}"
+            most = max(offered, key=len)
+            return NothingToScoreError(f"{where}.cameras", problem, f"predict with {', '.join(most)}, in this order")
+    return NothingToScoreError(
+        f"{predicted[0].source}: metadata.condition",
+        f"cannot be scored in {on}",
+        f"predict under a condition of {'it' if len(tables) == 1 else 'one'}, benchmarks/tables",
+    )
 
 
 def _drawn(conditions: Iterable[Condition]) -> Condition:
@@ -555,21 +606,20 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
                 raise InputError(f"{table.source}: metadata.{field}", f"differs from that of {of}", remedy)
 
 
-def _given(files: Sequence[Path], method: str | None) -> Predictions:
-    """Predictions by condition and seed; raise InputError for a file of another method (None: all are accepted)."""
+def _by_condition(tables: Iterable[PoseTable], method: str | None) -> Predictions:
+    """Predictions by condition and seed; raise InputError for those of another method (None: all are accepted)."""
     by_condition: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    for path in files:
-        table = predictions.read(path)
+    for table in tables:
         if method is not None and table.info.method != method:
             raise InputError(
-                f"{path}: metadata.method",
+                f"{table.source}: metadata.method",
                 f"is {table.info.method!r}, scored as {method!r}",
                 f"score it as {table.info.method}, or add --as {method}",
             )
         by_seed = by_condition[table.info.condition]
         if table.info.seed in by_seed:
             raise InputError(
-                path,
+                table.source,
                 f"is a second file of seed {table.info.seed}, {table.info.condition.slug}",
                 "pass one file per condition and seed",
             )

@@ -276,7 +276,7 @@ def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None
         InputError: the table violates the format, for example with a half-predicted joint.
         OSError: the file cannot be written.
     """
-    _check_values(table, path)
+    check_values(table, path)
     width, info = len(table.info.joints) * 3, table.info
     if table.is_changed:
         info = info.model_copy(update={"answers_sha256": None})
@@ -312,10 +312,7 @@ def read(path: Path) -> PoseTable:
     half-predicted; scores that are not finite; a repeated pair of key and person; rows that differ from
     ``answers_sha256``.
     """
-    if not path.is_file():
-        raise InputError(
-            path, "there is no such file of predictions", "run `poseboard predict` first, or correct the path"
-        )
+    _check_exists(path)
     try:
         with (
             open_file(path) as opened,
@@ -328,7 +325,7 @@ def read(path: Path) -> PoseTable:
         first = str(error).splitlines()[0][:120]
         raise InputError(path, f"file is not readable Parquet ({first})", "write or copy it again") from None
     pa.default_memory_pool().release_unused()  # pages it keeps for the next read, 90 MB of a million poses
-    _check_values(table, path)
+    check_values(table, path)
     if table.is_changed:
         problem = "its records were changed after they were predicted"
         raise InputError(path, problem, "predict again, or leave answers_sha256 out of its metadata")
@@ -339,16 +336,24 @@ def read_info(path: Path) -> PredictionInfo:
     """Read and check the metadata of a file, but not its rows.
 
     Raises:
-        InputError: the file is not Parquet, or its metadata is absent or invalid.
+        InputError: the file is absent or not Parquet, or its metadata is absent or invalid.
 
     Example:
         >>> read_info(Path("mine.parquet")).dataset  # doctest: +SKIP
         'human36m'
     """
+    _check_exists(path)
     try:
         return _info(path, pq.read_schema(open_file(path)))
     except (pa.ArrowException, OSError):
         raise InputError(path, "file is not readable Parquet", "write or copy it again") from None
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            path, "there is no such file of predictions", "run `poseboard predict` first, or correct the path"
+        )
 
 
 _PLACES: WeakKeyDictionary[PoseTable, tuple[NDArray[np.object_], NDArray[np.int64]]] = WeakKeyDictionary()
@@ -534,13 +539,26 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
     return PoseTable(keys, person.astype(np.int32), score, frame, joints_mm, info, str(path), shaped)
 
 
-def _check_values(table: PoseTable, path: Path) -> None:
+def check_values(table: PoseTable, where: str | Path) -> None:
+    """Check the values of predictions as `read` and `write` do.
+
+    Args:
+        table: the predictions.
+        where: file or function that they come from, for the error.
+
+    Raises:
+        InputError: a score is not finite, joints are infinite, beyond `LARGEST_MM` or half-predicted, a further column
+            is invalid, or a pair of key and person repeats.
+
+    Example:
+        >>> check_values(table, "mine.parquet")  # doctest: +SKIP
+    """
     if not len(table):
         return
 
     _refuse(
         table,
-        path,
+        where,
         "score",
         ~np.isfinite(table.score),
         "have a score that is not finite",
@@ -559,10 +577,10 @@ def _check_values(table: PoseTable, path: Path) -> None:
             far[start + strange] = np.any(np.abs(joints) > LARGEST_MM, axis=(1, 2))
             bad[start + strange] = np.isinf(joints).any(axis=(1, 2))
             half[start + strange] = np.any(absent.any(axis=2) & ~absent.all(axis=2), axis=1)
-    _refuse(table, path, "joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
+    _refuse(table, where, "joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
     _refuse(
         table,
-        path,
+        where,
         "joints_mm",
         far,
         f"have coordinates beyond {LARGEST_MM:.0f} mm",
@@ -570,7 +588,7 @@ def _check_values(table: PoseTable, path: Path) -> None:
     )
     _refuse(
         table,
-        path,
+        where,
         "joints_mm",
         half,
         "have joints with some coordinates NaN and others not",
@@ -578,11 +596,11 @@ def _check_values(table: PoseTable, path: Path) -> None:
     )
     for name, values in table.columns.items():
         infinite: NDArray[np.bool_] = np.any(np.isinf(values).reshape(len(table), -1), axis=1)
-        _refuse(table, path, name, infinite, "have infinite values", "write NaN instead")
+        _refuse(table, where, name, infinite, "have infinite values", "write NaN instead")
         if name == "camera_covariance" and values.ndim > 2 and values.shape[-1] == values.shape[-2]:
             problem = "have a matrix that is not symmetric and positive semidefinite"
-            _refuse(table, path, name, _is_indefinite(values), problem, "write NaN instead")
-    _refuse_repeated(table, path)
+            _refuse(table, where, name, _is_indefinite(values), problem, "write NaN instead")
+    _refuse_repeated(table, where)
 
 
 def _is_indefinite(values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -482,12 +482,16 @@ def check_origin(table: PoseTable, truth: TruthTable) -> None:
     is_equal = info.manifest == truth.manifest or (
         info.logical_sha256 is not None and info.logical_sha256 == truth.logical_sha256  # stored in other bytes
     )
-    for field, stated, expected in (
-        ("dataset", info.dataset, truth.dataset),
-        ("condition.split", info.condition.split, truth.split),
-        ("manifest", info.manifest, info.manifest if is_equal else truth.manifest),
+    again = f"predict {truth.dataset} again"
+    for field, stated, expected, remedy in (
+        ("dataset", info.dataset, truth.dataset, f"score it on {info.dataset}, or {again}"),
+        ("condition.split", info.condition.split, truth.split, f"predict split {truth.split}"),
+        (
+            "manifest",
+            info.manifest,
+            info.manifest if is_equal else truth.manifest,
+            f"{again}, or correct metadata.dataset",
+        ),
     ):
         if stated != expected:
-            raise InputError(
-                f"{table.source}: metadata.{field}", f"is {stated!r}, scored against {expected!r}", "predict it again"
-            )
+            raise InputError(f"{table.source}: metadata.{field}", f"is {stated!r}, scored against {expected!r}", remedy)

@@ -28,7 +28,7 @@ CARD = yaml.safe_load((EXAMPLE / "card.yaml").read_text())
 def changed(path: Path, change: Callable[[PoseTable], PoseTable]) -> Path:
     """A copy of the example's predictions with a change that the writer may refuse."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions, "_check_values", lambda table, where: None)
+        patch.setattr(predictions, "check_values", lambda table, where: None)
         table = change(predictions.read(EXAMPLE / "example.parquet"))
         predictions.write(path, table)
     return path
