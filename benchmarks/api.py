@@ -6,10 +6,9 @@ The command line runs the same code. ``params.yaml`` in the working directory de
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,11 @@ from poseboard.benchmarks.exchange.differences import TableDifference, compare_s
 from poseboard.benchmarks.handover import Handover
 from poseboard.benchmarks.harness import LoadedRow, Prediction
 from poseboard.benchmarks.jobs import progress
-from poseboard.benchmarks.plan import Plan, Run
-from poseboard.benchmarks.score import score_files
-from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.benchmarks.plan import Plan, Run, conditions_of
+from poseboard.benchmarks.score import score_submitted
+from poseboard.datasets.errors import InputError, did_you_mean, validated
 from poseboard.datasets.sample import Dataset, Poses, Sample, Truth
-from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.methods.base import Inputs
 from poseboard.protocols import doubts, predictions, records
 from poseboard.protocols.base import TruthTable
@@ -177,11 +176,8 @@ def load(
     run = _plan(params, profile).submission("api", dataset)
     if split not in run.dataset.splits:
         raise InputError(f"split {split!r}", f"is not a split of {dataset}", did_you_mean(split, run.dataset.splits))
-    for camera in cameras or ():
-        if camera not in run.dataset.views:
-            problem = f"is not a camera of {dataset}"
-            raise InputError(f"camera {camera!r}", problem, did_you_mean(camera, run.dataset.views))
-    return Samples(run, split, replace(inputs, people="all") if inputs else _WHOLE, cameras)
+    chosen = _cameras(run.dataset, cameras)
+    return Samples(run, split, replace(inputs, people="all") if inputs else _WHOLE, chosen)
 
 
 _WHOLE = Inputs(people="all", views=(1, 1_000))
@@ -194,7 +190,7 @@ def evaluate(
     dataset: str | None = None,
     inputs: Inputs | None = None,
     batched: bool = False,
-    name: str = "mine",
+    name: str | None = None,
     profile: str | None = None,
     params: str | Path = _PARAMS,
 ) -> Score:
@@ -212,7 +208,7 @@ def evaluate(
         dataset: data set of the table; may be None if only one data set has the table.
         inputs: inputs of the function; None: the defaults of `Inputs`, whole images with calibrated cameras.
         batched: whether the function takes a list of samples and returns a list with one result per sample.
-        name: name of the method in messages.
+        name: name of the method in messages; None: the method of the file, or "mine" for a function.
         profile: profile of ``params.yaml``; None: its default profile.
         params: path of ``params.yaml``.
 
@@ -234,15 +230,17 @@ def evaluate(
     """
     plan = _plan(params, profile)
     of_table, on = _table(plan, table, dataset)
-    run = replace(plan.submission(name, on), tables=(of_table,))
     if isinstance(predict, str | Path):
-        scored = score_files(run, [Path(predict)], _warn)[1]
+        predicted = [predictions.read(Path(predict))]
+        run = plan.submission(name or predicted[0].info.method, on)
+    elif callable(predict):
+        run = plan.submission(name or "mine", on)
+        predicted = _predict(run, of_table, predict, inputs, batched)
     else:
-        row = LoadedRow(name, lambda: _Function(predict, run, inputs, batched), None)
-        with TemporaryDirectory() as folder:
-            files = _predict(run, row, Path(folder))
-            scored = score_files(run, files, lambda line: _warn(line.replace(f"{folder}/", f"{name} ")))[1]
-    of_scored = scored[table]
+        problem = f"is {type(predict).__name__}, not a function or a path"
+        raise InputError("predict", problem, "pass a function of a sample, or the path of a predictions file")
+    by_condition = {each.info.condition: {each.info.seed: each} for each in predicted}
+    of_scored = score_submitted(replace(run, tables=(of_table,)), by_condition, _warn)[1][table]
     return Score(of_scored.scores[0], of_scored.errors)
 
 
@@ -267,7 +265,8 @@ def write_predictions(
     Args:
         path: file to write, such as "mine.parquet".
         keys: (N,) sample key of each predicted person; repeat the key of a sample with several people.
-        joints_mm: (N, J, 3) mm in the world frame; NaN for joints without a prediction.
+        joints_mm: (N, J, 3) mm in the world frame; NaN for joints without a prediction. Also (N, 3 J), such as a
+            DataFrame with the columns x y z of each joint.
         dataset: name in ``params.yaml``.
         method: name of the method.
         score: (N,) confidence of each person; None: 1.
@@ -283,8 +282,9 @@ def write_predictions(
         Path of the written file.
 
     Raises:
-        InputError: shapes do not match, a key or joint is unknown, or the joints of a person are infinite, partly NaN
-            or more than 1 km away.
+        InputError: shapes do not match; a key, joint or camera is unknown; a key repeats although each sample has one
+            person; the joints of a person are infinite, partly NaN or more than 1 km away; or the file cannot be
+            written.
 
     Warns:
         UserWarning: predictions seem to be in another unit, in another joint order, or to have another simple mistake.
@@ -296,36 +296,54 @@ def write_predictions(
         ... )  # doctest: +SKIP
         PosixPath('zeros.parquet')
     """
-    data = _plan(params, profile).submission("api", dataset).dataset
-    skeleton = data.skeleton if joints is None else _joint_set(joints)
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise InputError(path, "is not the name of a .parquet file", "name a file such as mine.parquet")
+    run = _plan(params, profile).submission("api", dataset)
+    data = run.dataset
+    skeleton = data.skeleton if joints is None else _joint_set(joints, data.skeleton)
+    keys = _names("keys", keys)
     array = _numbers("joints_mm", joints_mm)
-    if array.ndim != 3 or array.shape != (len(keys), len(skeleton), 3):
-        expected = (len(keys), len(skeleton), 3)
-        raise InputError(
-            "joints_mm", f"has shape {array.shape}, not {expected}", "give one row of joints (J, 3) per key"
-        )
+    if array.shape == (len(keys), 3 * len(skeleton)):
+        array = array.reshape(-1, len(skeleton), 3)
+    if array.shape != (expected := (len(keys), len(skeleton), 3)):
+        remedy = "give one row of joints (J, 3) per key, or 3 J columns x y z joint by joint"
+        raise InputError("joints_mm", f"has shape {array.shape}, not {expected}", remedy)
     scores = np.ones(len(array)) if score is None else _numbers("score", score)
     if scores.shape != (len(array),):
         raise InputError("score", f"has shape {scores.shape}, not ({len(array)},)", "give one number per key")
-    known = set(data.keys(split))
+    splits_keys = set(data.keys(split))
     for place, key in enumerate(keys):
-        if key not in known:
+        if key not in splits_keys:
             problem = f"{key!r} is not a key of {dataset}, split {split}"
             raise InputError(f"keys[{place}]", problem, f"use the keys of load({dataset!r}, {split!r})")
-    condition = Condition(split=split, cameras=tuple(cameras or data.views), people=people)
+    truth = TruthTable.collect(data, split)
     order = pd.Series(keys, dtype=object)
+    person = np.asarray(order.groupby(order, sort=False).cumcount(), dtype=np.int32)
+    matches_people = any(table.rule().several_people for table in run.tables if table.split == split)
+    if person.any() and not (truth.person.any() or matches_people):
+        place = int(np.argmax(person))
+        problem = f"repeats {keys[place]!r}, and a sample of {dataset} has one person"
+        raise InputError(f"keys[{place}]", problem, "give one row per key")
+    chosen = _cameras(data, cameras)
+    views = tuple(view for view in data.views if chosen is None or view in chosen)
+    where = "write_predictions"
+    condition = validated(Condition, {"split": split, "cameras": views, "people": people}, where)
     table = PoseTable(
         keys=order.to_numpy(),
-        person=np.asarray(order.groupby(order, sort=False).cumcount(), dtype=np.int32),
+        person=person,
         score=scores.astype(np.float32),
         frame=np.full(len(array), "world", dtype=object),
         joints_mm=array.astype(np.float32),
-        info=_info(data, skeleton, condition, method, seed),
+        info=_info(data, skeleton, condition, where, method=method, seed=seed),
     )
-    predictions.write(Path(path), table)
-    if (line := doubts.doubt(table, TruthTable.collect(data, split, set()))) is not None:
+    try:
+        predictions.write(path, table)
+    except OSError as error:
+        raise InputError(path, f"cannot be written ({error.strerror})", "choose another path") from None
+    if (line := doubts.doubt(table, truth)) is not None:
         _warn(f"{path}: {line}")
-    return Path(path)
+    return path
 
 
 def compare(
@@ -364,10 +382,39 @@ def compare(
     return compare_sources(plan, str(a), str(b), on, [table], _warn).tables[0]
 
 
-def _joint_set(joints: Sequence[str]) -> Skeleton:
-    if len(set(joints)) != len(joints):
+def _names(argument: str, names: Iterable[str]) -> list[str]:
+    """List of the names in an argument. A single text is refused, because it would be read letter by letter."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InputError(argument, f"is {names!r}, not a list of names", "pass a list")
+    names = list(names)
+    if not names:
+        raise InputError(argument, "is empty", "name at least one")
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(f"{argument}[{place}]", f"is {type(name).__name__}, not a text", "pass a list of names")
+    return names
+
+
+def _cameras(data: Dataset, cameras: Sequence[str] | None) -> list[str] | None:
+    """Names of the chosen cameras; None: all."""
+    if cameras is None:
+        return None
+    names = _names("cameras", cameras)
+    for name in names:
+        if name not in data.views:
+            raise InputError(f"camera {name!r}", f"is not a camera of {data.name}", did_you_mean(name, data.views))
+    return names
+
+
+def _joint_set(joints: Sequence[str], skeleton: Skeleton) -> Skeleton:
+    names = _names("joints", joints)
+    for place, name in enumerate(names):
+        if name not in (*skeleton.joints, *ROOT.joints):
+            problem = f"{name!r} is not a joint of {skeleton.name}"
+            raise InputError(f"joints[{place}]", problem, did_you_mean(name, skeleton.joints))
+    if len(set(names)) != len(names):
         raise InputError("joints", "repeats a name", "name each joint once, in the order of joints_mm")
-    return Skeleton("own", tuple(joints), (), None, ())
+    return Skeleton("own", tuple(names), (), None, ())
 
 
 def _plan(params: str | Path, profile: str | None) -> Plan:
@@ -389,44 +436,69 @@ def _table(plan: Plan, table: str, dataset: str | None) -> tuple[Table, str]:
     return on[having[0]][table], having[0]
 
 
-def _predict(run: Run, row: LoadedRow, folder: Path) -> list[Path]:
-    """Predict in this process under every condition of the run's table; write one predictions file per condition."""
-    inputs, (table,) = row.inputs, run.tables
-    keys, (fewest, most) = list(run.dataset.keys(table.split)), inputs.views
-    offered = [one for one in run.conditions(table.split, in_world=inputs.extrinsics) if one.trained_on is None]
-    conditions = dict.fromkeys(
-        one.reduced(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
-        for one in offered
-        if fewest <= one.fewest_views and len(one.cameras) <= most
-    )
-    if not conditions:
-        raise InputError(
-            "inputs.views",
-            f"{fewest} to {most} views fit no condition of {table.id}",
-            "choose other inputs.views, or another table",
-        )
-    files = []
-    for number, condition in enumerate(conditions):
+def _predict(run: Run, table: Table, predict: Predict, inputs: Inputs | None, batched: bool) -> list[PoseTable]:
+    """Predictions of a function, in this process, under every condition of a table."""
+    row = LoadedRow(run.row, lambda: _Function(predict, run, inputs, batched), None)
+    keys = list(run.dataset.keys(table.split))
+    tables = []
+    for condition in _conditions(run, table, row.inputs):
         handover = Prediction(run.source, run.layout.crops, row, condition, keys).handover()
         of_condition = condition.samples(keys)
         with progress(f"predict {run}") as report:
             poses = harness.predict(row.model(), handover, of_condition, progress=report)
-        info = _info(run.dataset, run.dataset.skeleton, condition, run.row)
-        files.append(folder / f"{number}.parquet")
-        predictions.write(files[-1], PoseTable.collect(of_condition, poses, info))
-    return files
+        info = _info(run.dataset, run.dataset.skeleton, condition, "evaluate", method=run.row)
+        tables.append(replace(PoseTable.collect(of_condition, poses, info), source=_name(predict)))
+        predictions.check_values(tables[-1], tables[-1].source)
+    return tables
 
 
-def _info(data: Dataset, skeleton: Skeleton, condition: Condition, method: str, seed: int = 0) -> PredictionInfo:
-    return PredictionInfo(
-        skeleton=skeleton.name,
-        joints=skeleton.joints,
-        dataset=data.name,
-        condition=condition,
-        manifest=data.manifest(),
-        method=records.check_name("method", method),
-        seed=seed,
-    )
+def _conditions(run: Run, table: Table, inputs: Inputs) -> list[Condition]:
+    """Distinct conditions of a table that fit a function's inputs, reduced to these inputs."""
+
+    def offered(table: Table, in_world: bool) -> list[Condition]:
+        conditions = conditions_of([table], run.dataset.views, table.split, in_world=in_world)
+        return [each for each in conditions if each.trained_on is None]
+
+    def fitting(conditions: list[Condition]) -> list[Condition]:
+        fewest, most = inputs.views
+        return [each for each in conditions if fewest <= each.fewest_views and len(each.cameras) <= most]
+
+    if not offered(table, in_world=True):
+        problem = "tests weights of another data set, and a function has no weights"
+        raise InputError(f"table {table.id}", problem, "choose another table")
+    if not (conditions := offered(table, in_world=inputs.extrinsics)):
+        others = [each.id for each in run.tables if not each.rule().columns and fitting(offered(each, in_world=False))]
+        remedy = f", or a table without extrinsics, such as {', '.join(others[:3])}" if others else ""
+        problem = f"is False, and {table.id} needs poses in the world frame"
+        raise InputError("inputs.extrinsics", problem, f"use Inputs(extrinsics=True){remedy}")
+    if not fitting(conditions):
+        counts = ", ".join(map(str, sorted({len(each.cameras) for each in conditions})))
+        problem = f"is {inputs.views}, and the conditions of {table.id} have {counts} views"
+        raise InputError("inputs.views", problem, "choose a range with these views, or another table")
+    reduced = (inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
+    return list(dict.fromkeys(each.reduced(*reduced) for each in fitting(conditions)))
+
+
+def _info(
+    data: Dataset, skeleton: Skeleton, condition: Condition, where: str, *, method: str, seed: int = 0
+) -> PredictionInfo:
+    values = {
+        "skeleton": skeleton.name,
+        "joints": skeleton.joints,
+        "dataset": data.name,
+        "condition": condition,
+        "manifest": data.manifest(),
+        "method": method,
+        "seed": seed,
+    }
+    info = validated(PredictionInfo, values, where)
+    records.check_name("method", info.method)
+    return info
+
+
+def _name(function: Predict) -> str:
+    """Name of a function in messages."""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 class _Function:
@@ -435,6 +507,7 @@ class _Function:
     def __init__(self, function: Predict, run: Run, inputs: Inputs | None, batched: bool) -> None:
         self.inputs = inputs or Inputs(people="each" if _is_associated(run) else "all")
         self._function: Callable[[Any], Any] = function
+        self.__name__ = _name(function)  # in messages of the harness
         self._batched, self._skeleton = batched, run.dataset.skeleton
 
     def load(self, checkpoint: Path | None, device: str) -> None:
@@ -446,22 +519,27 @@ class _Function:
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """Call the function on each sample, or once on all of them if it is batched."""
         results = self._function(list(samples)) if self._batched else map(self._function, samples)
+        remedy = "return a list with one result per sample"
+        if not isinstance(results, Iterable):
+            raise InputError(self.__name__, f"returned {type(results).__name__}", remedy)
+        results = list(results)
+        if len(results) != len(samples):
+            raise InputError(self.__name__, f"returned {len(results)} results for {len(samples)} samples", remedy)
         return [self._poses(result) for result in results]
 
     def _poses(self, result: Any) -> Poses:
+        joints, names = len(self._skeleton), f"{', '.join(self._skeleton.joints[:3])}, … of {self._skeleton.name}"
         if isinstance(result, Poses):
+            if result.skeleton.joints != self._skeleton.joints:
+                problem = f"returned Poses of {result.skeleton.name}"
+                raise InputError(self.__name__, problem, f"return the {joints} joints {names}")
             return result
-        joints = len(self._skeleton)
         if result is None:
             return Poses(self._skeleton, np.empty((0, joints, 3)), np.empty(0))
-        array = _numbers("predict", result)
+        array = _numbers(self.__name__, result)
         if array.shape[-2:] != (joints, 3) or array.ndim not in (2, 3):
-            names = ", ".join(self._skeleton.joints[:3])
-            raise InputError(
-                "predict",
-                f"returned shape {array.shape}, not ({joints}, 3)",
-                f"return mm of the {joints} joints {names}, … of {self._skeleton.name}",
-            )
+            problem = f"returned shape {array.shape}, not ({joints}, 3)"
+            raise InputError(self.__name__, problem, f"return mm of the {joints} joints {names}")
         people = array.reshape(-1, joints, 3)
         return Poses(self._skeleton, people, np.ones(len(people)))
 
