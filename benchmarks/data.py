@@ -121,7 +121,7 @@ def check_data(dataset: Dataset, where: str, command: str) -> list[str]:
         command: command that checks all samples, for the error message.
 
     Returns:
-        Texts of the warnings.
+        Texts of the warnings; one for those of a field and a remedy, with their count.
 
     Raises:
         InputError: a sample has an impossible value; the message has the first one and its remedy.
@@ -147,7 +147,13 @@ def check_data(dataset: Dataset, where: str, command: str) -> list[str]:
         more = f"; {len(errors) - 1} more: `{command}` lists all" if len(errors) > 1 else ""
         place = f"{where}: {split}: {first.key}: {first.field}" if first.key else f"{where}: {split}: {first.field}"
         raise InputError(place, first.problem, first.remedy + more)
-    return [f"{split}: {finding}" for split, finding in found]
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for split, finding in found:
+        alike.setdefault((split, finding.field, finding.remedy), []).append(finding)
+    return [
+        f"{split}: {min(same, key=lambda finding: finding.key)}{f' ({len(same) - 1} more)' if len(same) > 1 else ''}"
+        for (split, _, _), same in alike.items()
+    ]
 
 
 def check_everything(dataset: Dataset, report: Report) -> dict[str, list[tuple[str, Finding]]]:

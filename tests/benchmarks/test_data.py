@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import yaml
 
@@ -169,6 +170,20 @@ def test_damage_is_an_error_and_oddities_are_recorded(home: Any, made_up: Made) 
         line.startswith("warning") for line in lines[:-1]
     )
     assert home.run("data", "check", "shelf").error
+
+
+def test_equal_oddities_are_one_warning(home: Any, made_up: Made) -> None:
+    made_up("human36m", home.folder / "theirs")
+    name_roots(home, human36m="theirs")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # orientation
+    for path in (home.folder / "theirs" / "processed" / "S9").rglob("*.jpg"):
+        with PIL.Image.open(path) as image:
+            image.save(path, exif=exif)
+    home.must("data", "prepare", "human36m")
+    warnings = DataFile.read(home.folder / "results" / "smoke" / "data" / "human36m.json").warnings
+    views = [re.search(r"view ([0-9]+): image: has EXIF orientation 6.* \([0-9]+ more\)$", line) for line in warnings]
+    assert len({view[1] for view in views if view}) == len(views) == 4
 
 
 def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: Made) -> None:
