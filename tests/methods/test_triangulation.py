@@ -167,6 +167,9 @@ def test_fewer_than_two_views_is_nan_for_that_joint_alone():
     found = dlt(P, points)
     assert np.isnan(found[0, 1]).all()
     np.testing.assert_allclose(np.delete(found, 1, 1), np.delete(X, 1, 1), atol=1e-5)
+    once = np.ones(points.shape[:-1])
+    once[:, 1:] = 0
+    assert np.isnan(dlt(P, points, once)).all()
     P[0] = 0
     for two in (dlt(P[:2], see(P, X)[:, 1:]), dlt(*map(torch.tensor, (P[:2], see(P, X)[:, 1:])))):
         assert torch.isnan(torch.as_tensor(two)).all()
