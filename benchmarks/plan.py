@@ -93,6 +93,11 @@ class DataSource:
         """Whether there is no local copy: no folder in params.yaml, no synthetic world and no data/<name>."""
         return self.root is None
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the data set is absent, or its folder is not named in params.yaml and lacks its files."""
+        return self.is_absent or (not self.is_named and self.open().status().state == "missing")
+
     def open(self) -> Dataset:
         """Open the data set without checking its status.
 

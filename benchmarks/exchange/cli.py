@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from poseboard.datasets.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.plan import DataSource
 
 exchange_app = typer.Typer()
 
@@ -150,6 +154,16 @@ def _compare_folders(a: Path, b: Path, choice: Choice) -> Compared:
     return counted > 0, verdict, context, text
 
 
+def _present(sources: Iterable[DataSource]) -> set[str]:
+    """Names of the data sets that are here, after a line with the others; all names if none is here."""
+    by_name = {source.name: source for source in sources}
+    missing = [name for name, source in by_name.items() if source.is_missing]
+    if not 0 < len(missing) < len(by_name):
+        return set(by_name)
+    _say(f"left out, absent here: {', '.join(missing)}")
+    return by_name.keys() - missing
+
+
 def _say(line: str) -> None:
     print(f"poseboard: {line}", file=sys.stderr)
 
@@ -279,10 +293,8 @@ def verify(
     plan = Plan.read()
     claims = verified.claims(plan, name, row, dataset, table or ())
     name = claims[0].name
-    absent = [claim for claim in claims if claim.run.source.is_absent]
-    if 0 < len(absent) < len(claims):
-        _say(f"left out, absent here: {', '.join(claim.run.source.name for claim in absent)}")
-        claims = [claim for claim in claims if claim not in absent]
+    present = _present(claim.run.source for claim in claims)
+    claims = [claim for claim in claims if claim.run.source.name in present]
     use_one_thread()
     processes, repetitions = plan.profile.processes, []
     with workers(processes, plan.cluster):
@@ -307,30 +319,35 @@ def verify(
 
 @exchange_app.command()
 def rescore(
-    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help="rows to score; default: all")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROW|SUBMISSION]...", help="rows and submissions to score; default: all"),
+    ] = None,
     table: Annotated[str | None, typer.Option(help="print this table only, and write nothing")] = None,
 ) -> None:
     """Score all stored predictions again, without any inference, and print each number that changed.
 
     Use it after a change of a table or protocol. The files in results/<profile>/predictions are scored even if the code
     of their row has changed since. Scores, errors and comparisons are written, as by `poseboard score` and `poseboard
-    compare`. With --table, the scores of one table are printed in order, and nothing is written.
+    compare`. With --table, the scores of one table are printed in order, and nothing is written. Data sets that are
+    absent are left out, and so are submissions that cannot be scored.
     """
     from poseboard.benchmarks.exchange import rescore as rescored
     from poseboard.benchmarks.plan import Plan
 
     plan = Plan.read()
-    runs = rescored.stored(plan, rows or ())
+    stored = rescored.stored(plan, names or (), _warn if table is not None else lambda line: None)
+    present = _present(run.source for run, _ in stored)
+    chosen = [(run, files) for run, files in stored if run.source.name in present]
     if table is not None:
-        print("\n".join(rescored.table_lines(rescored.score_table(plan, runs, table, _warn))))
+        print("\n".join(rescored.table_lines(rescored.score_table(chosen, table, _warn))))
         return
-    changed = numbers = 0
-    for one in rescored.rescore(runs, _warn):
-        changed, numbers = changed + len(one.changes), numbers + len(one.after)
+    runs = changed = numbers = 0
+    for one in rescored.rescore(plan, chosen, _warn):
+        runs, changed, numbers = runs + 1, changed + len(one.changes), numbers + len(one.after)
         for line in rescored.lines(one):
             print(line)
-    rescored.compare_again(plan, runs, _warn)
-    print(f"{numbers} numbers of {len(runs)} runs scored; {changed or 'none'} changed")
+    print(f"{numbers} numbers of {runs} runs scored; {changed or 'none'} changed")
 
 
 @exchange_app.command()

@@ -55,11 +55,8 @@ def submit(
     if folder.exists() and not replace:
         raise InputError(folder, "exists", "use --replace to overwrite it, or choose another name")
     check_files(files, card_path)
-    by_dataset: dict[str, list[Path]] = {}
-    for path in files:
-        by_dataset.setdefault(predictions.read_info(path).dataset, []).append(path)
     records, copies = [], []
-    for dataset, of_dataset in by_dataset.items():
+    for dataset, of_dataset in files_by_dataset(files).items():
         doubts: list[str] = []
         records.append(score_stage(plan.submission(card.name, dataset), of_dataset, card.name, doubts.append))
         if doubts:
@@ -86,6 +83,30 @@ def submit(
         if path.name not in dict(copies):
             path.unlink()
     return folder, records
+
+
+def files_by_dataset(files: Sequence[Path], method: str | None = None) -> dict[str, list[Path]]:
+    """Predictions files grouped by data set.
+
+    Args:
+        files: predictions files.
+        method: method that the metadata of each file must have; None: any.
+
+    Raises:
+        InputError: a file cannot be read or has another method.
+
+    Example:
+        >>> {name: len(files) for name, files in files_by_dataset(submission.files).items()}  # doctest: +SKIP
+        {'human36m': 2}
+    """
+    by_dataset: dict[str, list[Path]] = {}
+    for path in files:
+        info = predictions.read_info(path)
+        if method not in (None, info.method):
+            remedy = "run `poseboard submit FILE --card CARD --replace`, which writes the name"
+            raise InputError(f"{path}: metadata.method", f"is {info.method!r}, unlike the submission", remedy)
+        by_dataset.setdefault(info.dataset, []).append(path)
+    return by_dataset
 
 
 def _check_samples(table: PoseTable, truth: TruthTable) -> None:

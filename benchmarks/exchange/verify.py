@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.benchmarks.exchange.folders import FolderChanges, compare_files
+from poseboard.benchmarks.exchange.submissions import files_by_dataset
 from poseboard.benchmarks.harness import TrainingData
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import predict_stage, row_lock
@@ -166,11 +167,8 @@ def claims(
         runs = [plan.run(name, each) for each in plan.may_run(name)]
         listed = [Claim.of_row(run) for run in runs if any(run.path(kind).exists() for kind in ("scores", "training"))]
     elif folder.is_dir() and Path(name) in (Path(folder.name), Path(FOLDER) / folder.name):
-        by_dataset: dict[str, list[Path]] = {}
-        for path in read_submission(folder).files:
-            by_dataset.setdefault(predictions.read_info(path).dataset, []).append(path)
         listed = []
-        for each, files in by_dataset.items():
+        for each, files in files_by_dataset(read_submission(folder).files).items():
             run = plan.submission(folder.name, each) if row is None else plan.run(row, each)
             scores = plan.layout.row_path("scores", folder.name, each)
             listed.append(Claim(folder.name, run, tuple(files), scores, is_submission=True))

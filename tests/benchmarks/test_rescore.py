@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from poseboard.benchmarks import plan, predict
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example-submission"
 NEW_TABLE = """
 id: human36m-pck50
 title: Human3.6M, 3D PCK at 50 mm
@@ -73,13 +75,52 @@ def test_a_new_table_is_scored_on_old_predictions(workspace: Any, no_inference: 
 
 
 def test_submissions_are_scored_too(workspace: Any, no_inference: None, with_new_table: None) -> None:
-    example = Path(__file__).resolve().parents[2] / "docs/example-submission"
-    workspace.must("submit", example / "example.parquet", "--card", example / "card.yaml")
+    workspace.must("submit", EXAMPLE / "example.parquet", "--card", EXAMPLE / "card.yaml")
     shown = workspace.must("rescore", "--table", "human36m-pck50").out
     assert {line.split()[0] for line in shown.splitlines()} == {"human36m/dlt", "human36m/example"}
-    workspace.must("rescore")
+    for name in ("dlt", "example"):
+        (line,) = workspace.must("rescore", name, "--table", "human36m-pck50").out.splitlines()
+        assert line.startswith(f"human36m/{name} ")
+    assert "human36m/example human36m-pck50: no number -> " in workspace.must("rescore", "example").out
     record = json.loads((workspace.folder / "results/smoke/scores/example/human36m.json").read_text())
     assert "human36m-pck50" in {score["table"] for score in record["scores"]}
+
+
+def test_a_bad_submission_is_left_out_with_a_warning(workspace: Any, no_inference: None) -> None:
+    def add(name: str, of_card: str, content: bytes) -> None:
+        folder = workspace.folder / "submissions" / name
+        folder.mkdir(parents=True)
+        card = yaml.safe_load((EXAMPLE / "card.yaml").read_text())
+        (folder / "card.yaml").write_text(yaml.safe_dump({**card, "name": of_card}))
+        (folder / "a.parquet").write_bytes(content)
+
+    content = (EXAMPLE / "example.parquet").read_bytes()
+    add("example", "example", content)
+    problems = {"raw": "metadata.method: is 'example'", "moved": "unlike the folder", "cut": "not readable Parquet"}
+    add("raw", "raw", content)
+    add("moved", "example", content)
+    add("cut", "cut", content[:3000])
+    done = workspace.must("rescore", "--table", "T1")
+    assert {line.split()[0] for line in done.out.splitlines()} == {"human36m/dlt", "human36m/example"}
+    for name, problem in problems.items():
+        (warning,) = (line for line in done.err.splitlines() if f"warning: {name}: left out, " in line)
+        assert problem in warning
+        assert problem in workspace.run("rescore", name).error
+
+
+def test_data_sets_that_are_absent_are_left_out(workspace: Any) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["panoptic"] = {"root": None}
+    params["profiles"]["smoke"]["worlds"]["panoptic"] = params["profiles"]["smoke"]["worlds"]["human36m"]
+    workspace.write_params(**params)
+    results = workspace.folder / "results/smoke"
+    shutil.copytree(results / "predictions/dlt/human36m", results / "predictions/dlt/panoptic")
+    shutil.copy(scores_of(workspace), scores_of(workspace).with_name("panoptic.json"))
+    assert "no " in workspace.run("verify", "dlt", "--dataset", "panoptic").error
+    for command in ("rescore", "rescore --table T1", "verify"):
+        done = workspace.must(*command.split(), "dlt")
+        assert "poseboard: left out, absent here: panoptic\n" in done.err
+        assert "human36m" in done.out or "none changed" in done.out
 
 
 @pytest.mark.parametrize(
