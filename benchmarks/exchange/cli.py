@@ -244,20 +244,23 @@ def submit(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="predictions, .parquet")],
     card: Annotated[Path, typer.Option(help="YAML file that describes the method; see docs/submissions.md")],
     replace: Annotated[bool, typer.Option("--replace", help="overwrite an earlier submission of this name")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="check a submission in its folder submissions/<name>, and write nothing")
+    ] = False,
 ) -> None:
     """Check predictions and copy them with their card to submissions/<name>, which adds a row to the board.
 
     The files are checked and scored as by `poseboard score --predictions`, but its warnings and missing samples are
-    errors. `poseboard compare` and `poseboard report` show the row with the badge "claimed".
+    errors. `poseboard compare` and `poseboard report` show the row with the badge "claimed". `poseboard score FILE
+    --json` prints the signatures of the numbers.
     """
     from poseboard.benchmarks.exchange import submissions
     from poseboard.benchmarks.plan import Plan
-    from poseboard.benchmarks.score import lines
 
-    folder, records = submissions.submit(Plan.read(), files, card, replace=replace)
+    folder, records = submissions.submit(Plan.read(), files, card, replace=replace, check=check)
     for record in records:
-        print("\n".join(lines(record)))
-    print(f"{folder}: {len(files)} file{'' if len(files) == 1 else 's'} submitted")
+        print("\n".join(submissions.lines(record)))
+    print(f"{folder}: {len(files)} file{'' if len(files) == 1 else 's'} {'checked' if check else 'submitted'}")
 
 
 @exchange_app.command()

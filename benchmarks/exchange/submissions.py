@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from poseboard.benchmarks.exchange.differences import fold, input_of
 from poseboard.benchmarks.plan import Plan
 from poseboard.benchmarks.score import score_stage
 from poseboard.datasets.errors import InputError
@@ -18,11 +19,12 @@ from poseboard.protocols.base import TruthTable
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import ScoreFile
 from poseboard.protocols.scoring import check_origin
-from poseboard.protocols.submissions import FOLDER, check_files, read_card
+from poseboard.protocols.submissions import FOLDER, check_files, read_card, read_submission
+from poseboard.report.formatting import number
 
 
 def submit(
-    plan: Plan, files: Sequence[Path], card_path: Path, *, replace: bool = False
+    plan: Plan, files: Sequence[Path], card_path: Path, *, replace: bool = False, check: bool = False
 ) -> tuple[Path, list[ScoreFile]]:
     """Check predictions and write them with their card to submissions/<name>.
 
@@ -34,13 +36,15 @@ def submit(
         files: predictions, of one or several data sets.
         card_path: YAML file with the card.
         replace: whether an earlier submission of this name is overwritten.
+        check: whether to write nothing, and to check that the folder of the card and the metadata of the files have the
+            card's ``name``, as in submissions/<name>.
 
     Returns:
         Path of the folder, and one score file per data set.
 
     Raises:
         InputError: the card is invalid, its name is taken, or the predictions cannot be scored, seem to have a simple
-            mistake (`score_stage`) or lack samples.
+            mistake (`score_stage`) or lack samples; with ``check``, the folder or a file has another name.
         OSError: a file cannot be written.
 
     Example:
@@ -52,17 +56,19 @@ def submit(
     folder = plan.home / FOLDER / card.name
     if card.name in plan.rows:
         raise InputError(f"{card_path}: name", f"{card.name} is a row of params.yaml", "choose another name")
-    if folder.exists() and not replace:
+    if check:
+        read_submission(card_path.resolve().parent)
+    elif folder.exists() and not replace:
         raise InputError(folder, "exists", "use --replace to overwrite it, or choose another name")
     check_files(files, card_path)
     records, copies = [], []
-    for dataset, of_dataset in files_by_dataset(files).items():
+    for dataset, of_dataset in files_by_dataset(files, card.name if check else None).items():
         doubts: list[str] = []
         records.append(score_stage(plan.submission(card.name, dataset), of_dataset, card.name, doubts.append))
         if doubts:
             raise InputError(doubts[0], "a submission must not have this mistake", "correct the file")
         truths: dict[str, TruthTable] = {}
-        for number, path in enumerate(of_dataset):
+        for place, path in enumerate(of_dataset):
             table = predictions.read(path)
             split = table.info.condition.split
             truth = truths.setdefault(split, TruthTable.collect(plan.source(dataset).dataset, split))
@@ -73,7 +79,9 @@ def submit(
                 "logical_sha256": truth.logical_sha256,
                 "answers_sha256": table.answers_sha256(),
             }
-            copies.append((f"{dataset}-{number}.parquet", changed(table, info=table.info.model_copy(update=stated))))
+            copies.append((f"{dataset}-{place}.parquet", changed(table, info=table.info.model_copy(update=stated))))
+    if check:
+        return folder, records
     with WholeFiles() as outputs:
         for name, copy in copies:
             predictions.write(folder / name, copy, outputs)
@@ -83,6 +91,28 @@ def submit(
         if path.name not in dict(copies):
             path.unlink()
     return folder, records
+
+
+def lines(record: ScoreFile) -> list[str]:
+    """Scores as a table of at most `WIDTH` columns, without their signatures.
+
+    Args:
+        record: scores of a submission.
+
+    Example:
+        >>> lines(record)[1]  # doctest: +SKIP
+        'T1                       all 4             79.1 mm   [72.1, 86.5]          300'
+    """
+    text = [f"{f'{record.dataset}/{record.method}'[:39]:<39} {'number':>7} {'':<4} {'95 % CI':<18} {'poses':>6}"]
+    for score in record.scores:
+        numbers = [number(value, score.unit) for value in (score.value, *(score.ci95 or ()))]
+        interval = f"[{numbers[1]}, {numbers[2]}]" if score.ci95 else ""
+        row = f"{score.table:<24.24} {input_of(score.signature):<14.14} {numbers[0]:>7} {score.unit:<4} "
+        counts = ((score.n_missing, "missing"), (score.n_false, "false"), (score.n_unjudged, "unjudged"))
+        notes = [f"{count} {what}" for count, what in counts if count]
+        notes += ["not ranked: incomplete"] if score.n_left_out else []
+        text += fold(f"{row}{interval:<18} {score.n_samples:>6}  {', '.join(notes)}".rstrip())
+    return text
 
 
 def files_by_dataset(files: Sequence[Path], method: str | None = None) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -64,6 +65,11 @@ def test_a_submission_gets_a_row_until_it_is_removed(workspace: Any) -> None:
     card.write_text(yaml.safe_dump({**CARD, "title": "<script>alert(1)</script> & co"}))
     workspace.must("submit", EXAMPLE / "example.parquet", "--card", card)
     assert {path.name for path in folder.iterdir()} == {"card.yaml", "human36m-0.parquet"}
+    check = ("submit", folder / "human36m-0.parquet", "--card", folder / "card.yaml", "--check")
+    lines = workspace.must(*check).out.splitlines()
+    assert max(map(len, lines[:-1])) <= 100
+    assert any(re.match(r"T1 +all 4 +\d+\.\d mm +\[.*\] +6$", line) for line in lines)
+    assert lines[-1].endswith("submissions/example: 1 file checked")
     after = planned(Plan.read(workspace.folder / "params.yaml"))
     assert {path.name for path in due if due[path] != after[path]} == {"compare.json", "report.json"}
 
@@ -173,6 +179,23 @@ def test_a_hostile_card_is_one_line(ready_workspace: Any, tmp_path: Path, text: 
     assert error.isprintable()
     assert len(error) < 1000
     assert not (ready_workspace.folder / "submissions").exists()
+
+
+def test_a_submission_in_its_folder_has_its_name(workspace: Any) -> None:
+    for name, of_card, says in (
+        ("other", "other", "metadata.method: is 'example', unlike the submission"),
+        ("moved", "example", "is example, unlike the folder"),
+    ):
+        folder = workspace.folder / "submissions" / name
+        folder.mkdir(parents=True)
+        (folder / "card.yaml").write_text(card_text(name=of_card))
+        shutil.copy(EXAMPLE / "example.parquet", folder)
+        before = sorted(workspace.folder.rglob("*"))
+        check = ("submit", folder / "example.parquet", "--card", folder / "card.yaml", "--check")
+        assert says in workspace.run(*check).error
+        assert sorted(workspace.folder.rglob("*")) == before
+    workflow = (EXAMPLE.parent / "workflows/score-submission.yml").read_text()
+    assert 'submit "submissions/$NAME"/*.parquet --card "submissions/$NAME/card.yaml" --check' in workflow
 
 
 def test_a_pull_request_cannot_lead_elsewhere(workspace: Any, tmp_path: Path) -> None:
