@@ -312,10 +312,9 @@ def verify(
         by = f"poseboard {versions()['poseboard']}, row {row}, within {tolerance:g} mm"
         if verified.mark_submission(plan.home / FOLDER / name, repetitions, by):
             _say(f"{name} is verified: row {row} makes its predictions")
-        elif row is None:
-            _say(f"{name} stays claimed: only its numbers were computed again, not its predictions")
         elif all(repetition.first is None for repetition in repetitions):
-            _say(f"{name} stays claimed: not all of its files were made again")
+            of_numbers = "only its numbers were computed again, not its predictions"
+            _say(f"{name} stays claimed: {of_numbers if row is None else 'not all of its files were made again'}")
     if any(repetition.first is not None for repetition in repetitions):
         raise typer.Exit(1)
 

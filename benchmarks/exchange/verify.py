@@ -263,11 +263,17 @@ class _Verification:
     def __init__(self, claim: Claim, repeat: Run, again: bool, tolerance_mm: float, processes: int) -> None:
         self._claim, self._run, self._repeat = claim, claim.run, repeat
         self._again, self._tolerance_mm, self._processes = again, tolerance_mm, processes
-        self._recorded = {path.name: predictions.read(path) for path in claim.files}
+        self._recorded: dict[str, PoseTable] = {}
+        self._unreadable: list[str] = []
+        for file in claim.files:
+            try:
+                self._recorded[file.name] = predictions.read(file)
+            except InputError as error:
+                self._unreadable.append(f"{file.name}: {error.problem}")
         path = self._run.path("training")
         self._training = TrainingFile.read(path) if self._run.code and path.is_file() else None
         self._scores = ScoreFile.read(claim.scores) if claim.scores.is_file() else None
-        if not (self._recorded or self._training or self._scores):
+        if not (claim.files or self._training or self._scores):
             raise InputError(str(self._run), "has no recorded results", f"run `poseboard evaluate {claim.name}`")
         self._repeated: list[PoseTable] = []
         self._pairs: list[_Pair] = []
@@ -288,6 +294,8 @@ class _Verification:
         for name, compare in order:
             state: Literal["ok", "differs", "not checked"] = "ok"
             try:
+                if name == "predictions" and self._unreadable:
+                    raise _DiffersError("; ".join(self._unreadable))
                 if not self._run.code and name not in ("data", "scores"):
                     raise _NotCheckedError("name the row that the predictions come from: --row ROW")
                 detail = compare()
@@ -535,6 +543,8 @@ class _Verification:
 
     def _score(self) -> str:
         """Score the recorded predictions again, or the new predictions if none are recorded."""
+        if self._unreadable:
+            raise _NotCheckedError("recorded predictions cannot be read")
         recorded = [pair.old for pair in self._pairs] if not self._claim.is_submission else []
         tables = recorded or list(self._recorded.values()) or self._repeated
         if not tables:

@@ -1,4 +1,4 @@
-"""`poseboard verify`: the first stage that differs, for ten planted faults, and the badge of submissions."""
+"""`poseboard verify`: the first stage that differs, for planted faults, and the badge of submissions."""
 
 import json
 import shutil
@@ -93,6 +93,25 @@ def round_weights(workspace: Any, patch: Patch) -> None:
     replace(whole, state=half).save(path)
 
 
+def move_a_joint(workspace: Any, patch: Patch) -> None:
+    """One joint is moved by 3 mm, and the hash of the records is kept."""
+
+    def moved(table: PoseTable) -> PoseTable:
+        joints_mm = table.joints_mm.copy()
+        joints_mm[0, 0, 0] += 3
+        return replace(table, joints_mm=joints_mm)
+
+    with pytest.MonkeyPatch.context() as keeping:
+        keeping.setattr(PoseTable, "is_changed", False)
+        rewrite(workspace, moved)
+
+
+def truncate_a_file(workspace: Any, patch: Patch) -> None:
+    """The last 100 bytes of a predictions file are lost."""
+    path = next((workspace.folder / RESULTS / "predictions/dlt/human36m").glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-100])
+
+
 def train_with_other_seed(workspace: Any, patch: Patch) -> None:
     """The weights of seed 1 are recorded as those of seed 0."""
     values = yaml.safe_load((workspace.folder / "params.yaml").read_text())
@@ -144,6 +163,8 @@ FAULTS: dict[str, tuple[Callable[[Any, Patch], None], str, str]] = {
     "other seed": (train_with_other_seed, "initial weights", "of seed 0 at step 1"),
     "shuffled cameras": (shuffle_cameras, "inputs", "first sample: camera"),
     "stale predictions": (train_longer, "predictions", "stale: made with checkpoint"),
+    "moved joint": (move_a_joint, "predictions", "its records were changed after they were predicted"),
+    "truncated file": (truncate_a_file, "predictions", "is not readable Parquet"),
     "training curve": (change_a_loss, "training curve", "total of seed 0 at step 3"),
     "initial weights": (change_the_start, "initial weights", "checkpoint seed0 of backbone is not"),
     "precision of weights": (round_weights, "checkpoint", "seed0 is not the file"),
@@ -199,6 +220,14 @@ def test_a_submission_is_verified_only_if_its_row_makes_its_predictions(workspac
     assert read_submission(folder).badge == "claimed"
     assert "example is verified" in workspace.must("verify", "submissions/example", "--row", "dlt").err
     assert read_submission(folder).badge == "verified"
+    with pytest.MonkeyPatch.context() as keeping:
+        keeping.setattr(PoseTable, "is_changed", False)
+        submit(3)
+    done = workspace.run("verify", "example")
+    assert (done.code, (folder / "verified.json").exists()) == (1, False)
+    assert "its records were changed after they were predicted" in done.out
+    submit(0)
+    workspace.must("verify", "example", "--row", "dlt")
     submit(0.2)
     assert read_submission(folder).badge == "claimed"
     done = workspace.run("verify", "example", "--row", "dlt")
