@@ -7,6 +7,7 @@ exceptions:
 * If the spread between trainings is unknown, the compare stage does not test a pair of trained rows. Here the pair is
   tested for these weights only, and ``training`` is "unknown".
 * Incomplete results are compared on the poses that both predict. B is never better if it lacks more poses than A.
+  The numbers of A and B are over all poses that each predicts, so their difference is not B - A.
 
 Each table is tested at 5 % by itself. Intervals of actions and joints are over subject × sequence only and are not
 tested.
@@ -61,8 +62,8 @@ class TableDifference(Record):
     signature: Signature
     unit: str
     lower_is_better: bool
-    a: float | None = Field(description="number of A")
-    b: float | None = Field(description="number of B")
+    a: float | None = Field(description="number of A, over all of its poses; null: no pose is predicted")
+    b: float | None = Field(description="number of B, over all of its poses; null: no pose is predicted")
     difference: float | None = Field(
         description="B - A on common poses; null: fewer than two common groups, or a protocol without intervals"
     )
@@ -174,9 +175,22 @@ def differences(
             records = {name: records_by_seed(scored[name], scores[name]) for name in sides}
             difference = _table_difference(a.record.dataset, table.rule(), scores, records, pair, resamples)
             common.append(difference.model_copy(update={"training": "unknown"}) if unknown else difference)
+        of_both = by_signature["A"].keys() & by_signature["B"].keys() - {str(one.signature) for one in compared}
+        for key in (key for key in by_signature["A"] if key in of_both):
+            scores = {name: of_side[key] for name, of_side in by_signature.items()}
+            if _lacks_one_number(scores):
+                records = {name: records_by_seed(scored[name], scores[name]) for name in sides}
+                common.append(_table_difference(a.record.dataset, table.rule(), scores, records, None, resamples))
         if not compared and not by_signature["A"].keys() & by_signature["B"].keys():
             apart.append(_signature_difference(a.record.dataset, table.id, scored))
     return common, apart
+
+
+def _lacks_one_number(scores: Mapping[str, Score]) -> bool:
+    """Whether only one side predicts a pose. Points of a curve are not compared, only the area below it."""
+    signature = scores["A"].signature
+    is_point = signature.perturbation is not None and not signature.severities
+    return not is_point and sum(score.value is None for score in scores.values()) == 1
 
 
 def _is_same_number(score: Score, other: Score) -> bool:
@@ -333,10 +347,11 @@ def lines(result: Differences, named: Sequence[str] = ()) -> list[str]:
         text += ["", _row(dataset, "input", "A", "B", "B - A", "95 % CI", "", "B is")]
         for one in of_dataset:
             numbers = (number(one.a, one.unit), number(one.b, one.unit), _signed(one.difference, one.unit))
-            verdict = "" if one.verdict == "undecided" else one.verdict
+            verdict = one.verdict if one.verdict != "undecided" else "incomplete" if any(one.left_out) else ""
             text.append(
                 _row(one.table, input_of(one.signature), *numbers, _interval(one.ci95, one.unit), one.unit, verdict)
             )
+        text += _left_out_lines(of_dataset)
         for one in of_dataset:
             if one.table in named if named else one.headline and one.signature.usual and one.signature.whole:
                 for kind, entries in (("action", one.actions), ("joint", one.joints)):
@@ -353,6 +368,18 @@ def lines(result: Differences, named: Sequence[str] = ()) -> list[str]:
         if only:
             text.append(f"only {side}: {', '.join(only)}")
     return [part.rstrip() for line in text for part in fold(line)]
+
+
+def _left_out_lines(tables: Sequence[TableDifference]) -> list[str]:
+    """Numbers of left-out poses, and the tables with these numbers."""
+    by_count: dict[tuple[float, float], dict[str, None]] = {}
+    for one in tables:
+        if any(one.left_out):
+            by_count.setdefault(one.left_out, {})[one.table] = None
+    text = [f"A leaves out {a:g} poses, B {b:g}: {', '.join(names)}" for (a, b), names in by_count.items()]
+    if text:
+        text.append("There A and B are over all poses that each predicts, B - A is over the poses of both.")
+    return text
 
 
 _LEGEND = (
@@ -409,7 +436,9 @@ def fold(line: str) -> list[str]:
         >>> fold("short")
         ['short']
     """
-    return [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, subsequent_indent="    ")
+    return (
+        [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    )
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ def test_status_of_worse_predictions(
     assert ready_workspace.run("compare", b, a, "--table", "T1", *option).code == 0
 
 
-def test_a_file_that_leaves_poses_out_fails_and_is_not_better(ready_workspace: Any, write_file: WriteFile) -> None:
+def test_a_file_that_leaves_poses_out_fails_and_is_not_better(
+    ready_workspace: Any, write_file: WriteFile, tmp_path: Path
+) -> None:
     a, b = write_file("a", 27.0), write_file("b", 10.0, left_out=1)
     result = compared(ready_workspace, a, b, "--table", "T1")
     assert result.tables[0].difference == pytest.approx(-1, abs=1e-3)
@@ -128,6 +130,27 @@ def test_a_file_that_leaves_poses_out_fails_and_is_not_better(ready_workspace: A
     assert result.tables[0].left_out == (0, 1)
     assert failures(result, 100.0) == ["human36m T1 leaves out 1 poses instead of 0"]
     assert failures(compared(ready_workspace, b, a, "--table", "T1"), 100.0) == []
+    page = tmp_path / "page.html"
+    lines = ready_workspace.must("compare", a, b, "--table", "T1", "--html", page).out.splitlines()
+    assert any(re.match(r"T1 .* mm +few groups$", line) for line in lines)
+    assert "A leaves out 0 poses, B 1: T1" in lines
+    assert "There A and B are over all poses that each predicts, B - A is over the poses of both." in lines
+    assert "A leaves out 0 poses, B 1</td>" in page_of(page)
+    assert "leaves out" not in ready_workspace.must("compare", a, a, "--table", "T1").out
+
+
+def test_a_file_without_records_has_no_number(ready_workspace: Any, write_file: WriteFile, tmp_path: Path) -> None:
+    a, b = write_file("a", 27.0), write_file("b", 10.0, left_out=6)
+    done = ready_workspace.run("compare", a, b, "--table", "T1", "--fail-if-worse")
+    assert done.code == 1
+    assert "human36m T1 leaves out 6 poses instead of 0" in done.err
+    assert any(re.match(r"T1 +all 4 +1\.6 +- +- +- +mm +incomplete$", line) for line in done.out.splitlines())
+    for pair in ((a, b), (b, a)):
+        (one,) = compared(ready_workspace, *pair, "--table", "T1").tables
+        assert (one.a is None, one.b is None) == (pair[0] == b, pair[1] == b)
+        assert (one.difference, one.ci95, one.verdict, one.n_samples) == (None, None, "undecided", 0)
+    every = {table.table for table in compared(ready_workspace, a, b).tables}
+    assert every == {table.table for table in compared(ready_workspace, a, a).tables}
 
 
 @pytest.mark.parametrize("path", [PREDICTED, PREDICTED.parent], ids=["file", "folder of files"])
