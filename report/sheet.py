@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import quote
 
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.protocols.records import ResultError
+from poseboard.protocols.submissions import Card
 from poseboard.report.board import Board, Row, main_boards
 from poseboard.report.cells import counted
 from poseboard.report.export import csv_lines
@@ -304,6 +306,38 @@ def bibtex(printed: Sequence[Sheet], abouts: Mapping[str, About | None]) -> str:
         lines.append(f"% {names}: {key or 'the suite knows no publication'}")
     comments = [_CONTROL.sub(" ", line).replace("@", "(at)") for line in lines]
     return "\n".join(comments) + "\n" + "".join(f"\n{entries[key]}\n" for key in sorted(entries) if key)
+
+
+def about_card(card: Card) -> About:
+    r"""Front matter of a submission, with a BibTeX entry from its card.
+
+    Example:
+        >>> fields = {"inputs": "4 cameras", "training_data": "none", "hardware": "1 GPU", "licence": "MIT"}
+        >>> card = Card(name="mine", title="Poses & {more}", authors=["A. Author", "Müller, B."], **fields)
+        >>> print(about_card(card).bibtex)
+        @misc{submission:mine,
+          title = {{Poses \& \textbraceleft{}more\textbraceright{}}},
+          author = {A. Author and {Müller, B.}},
+          note = {Submission mine to Poseboard},
+        }
+    """
+    authors = [_bibtex_text(name) for name in card.authors]
+    listed = " and ".join(f"{{{name}}}" if re.search(r",|\band\b", name, re.I) else name for name in authors)
+    note = f"Submission {latex_text(card.name)} to Poseboard"
+    fields = {"title": f"{{{_bibtex_text(card.title)}}}", "author": listed, "note": note}
+    if link := card.paper or card.code:
+        fields["url"] = quote(link, safe=":/?#[]!$&'()*+,;=%~")
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+    return About(summary=card.title, bibtex=f"@misc{{submission:{card.name},\n{lines}}}")
+
+
+def _bibtex_text(text: str) -> str:
+    """Escape a text for a field of BibTeX, which counts escaped braces too; Latin letters with accents stay."""
+    other = {"{": r"\textbraceleft{}", "}": r"\textbraceright{}", "@": r"\char64{}"}
+    return "".join(
+        letter if "\u00c0" <= letter <= "\u017f" and letter.isalpha() else other.get(letter) or latex_text(letter)
+        for letter in text
+    )
 
 
 def marks_of(board: Board, row: Row) -> list[str]:

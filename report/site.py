@@ -35,7 +35,7 @@ from poseboard.report.formatting import duration, file_name, integer, number, si
 from poseboard.report.inference_cost import costs_on, workload
 from poseboard.report.page import PREVIEW, Page, PageFiles, Site, row_slots
 from poseboard.report.results import common_commit, read_results
-from poseboard.report.sheet import Sheet, texts
+from poseboard.report.sheet import Sheet, about_card, texts
 from poseboard.report.training_cost import cost, measure_of
 from poseboard.report.wording import metric_label
 
@@ -151,7 +151,8 @@ def _texts(site: Site, files: PageFiles, boards: Sequence[Board]) -> str:
     """Add a file with a table in the formats that readers copy; return its path."""
     sheet = Sheet.of(boards, site.results.profile)
     path = f"texts/{sheet.slug}.js"
-    files.data(path, texts(sheet, {row: readme.about for row, readme in site.readmes.items()}))
+    cards = {name: about_card(submission.card) for name, submission in site.results.submissions.items()}
+    files.data(path, texts(sheet, cards | {row: readme.about for row, readme in site.readmes.items()}))
     return path
 
 

@@ -220,7 +220,9 @@ def export(
         code = {method: plan.home / plan.entry(method).code for method in sorted(methods)}
         folders = {method: path.parent if path.name == "method.py" else path for method, path in code.items()}
         readmes = {method: read_readme(folder / "README.md") for method, folder in folders.items()}
-        text = exported.bibtex(sheets, {method: readme.about for method, readme in readmes.items() if readme})
+        cards = {name: exported.about_card(submission.card) for name, submission in results.submissions.items()}
+        abouts = {method: readme.about for method, readme in readmes.items() if readme}
+        text = exported.bibtex(sheets, cards | abouts)
     elif hub_dataset is not None:
         text = registries.hugging_face(sheets, hub_dataset)
     else:

@@ -24,11 +24,13 @@ from poseboard.benchmarks import cli
 from poseboard.benchmarks.exchange.registries import every_eval_ever, hugging_face
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import ResultError
+from poseboard.protocols.submissions import Card
 from poseboard.report.board import boards
 from poseboard.report.readme import About, read_readme
 from poseboard.report.results import read_results
 from poseboard.report.sheet import (
     Sheet,
+    about_card,
     bibtex,
     csv_text,
     json_text,
@@ -233,6 +235,10 @@ def follows(value: Any, demand: Any) -> bool:
 
 @pytest.mark.parametrize("name", [SYNTHETIC, REAL, "T1", "human36m-pck", "human36m-robustness"])
 def test_every_eval_ever_follows_its_schema(name: str) -> None:
+    """Each record has the fields, types and values that `RECORD` and `EVALUATION` list.
+
+    The schema itself is a file of Every Eval Ever, which is not copied here: its facts are written out by hand.
+    """
     for method in {method for sheet in sheets(ALL, name, "default") for method in sheet.methods}:
         printed = sheets(ALL, name, "default", [method])
         numbers = [(board, row.score) for sheet in printed for board, row in sheet.printed]
@@ -407,6 +413,29 @@ def test_rows_of_one_paper_share_an_entry(export: Callable[..., tuple[int, str, 
     assert re.findall(r"(?m)^@\w+\{(\S+),$", text) == ["hartley2004multiple", "iskakov2019learnable"]
     assert re.search(r"(?m)^% (algebraic, volumetric|volumetric, algebraic): iskakov2019learnable$", text)
     assert re.search(r"(?m)^% theirs, .*: the suite knows no publication$", bibtex([spoiled("theirs")], {}))
+
+
+def test_a_submission_is_cited_from_its_card() -> None:
+    fields = {"inputs": "x", "training_data": "none", "hardware": "x", "licence": "MIT"}
+    card = Card(
+        name="theirs",
+        title="}, year = {1} } @book{x, % \\input{y}",
+        authors=["Ö. Åkesson", "Rock and Roll, Inc.", "{"],
+        paper="https://example.org/a{b}/@c?d=%20#e",
+        **fields,
+    )
+    text = bibtex([spoiled("theirs")], {"theirs": about_card(card)})
+    assert re.search(r"(?m)^% theirs, .*: submission:theirs$|^% theirs: submission:theirs$", text)
+    entry = text[text.index("@misc{") :]
+    assert entry.count("@") == 1
+    assert entry.count("{") == entry.count("}")
+    assert r"\input" not in entry
+    assert "\n  author = {Ö. Åkesson and {Rock and Roll, Inc.} and \\textbraceleft{}},\n" in entry
+    assert "\n  url = {https://example.org/a%7Bb%7D/%40c?d=%20#e},\n" in entry
+    names = re.findall(r"(?m)^  (\w+) = \{.*\},$", entry)
+    assert names == ["title", "author", "note", "url"]
+    without = about_card(card.model_copy(update={"paper": None})).bibtex
+    assert "url" not in without
 
 
 @pytest.mark.parametrize(
