@@ -478,6 +478,8 @@ def score(
     from poseboard.benchmarks.score import lines, score_stage
 
     is_file = dataset.endswith(".parquet") and method is None
+    if against and not is_file and Path(dataset).exists():
+        raise InputError(dataset, "is not a .parquet file", "name a predictions file before --against")
     if against and (not is_file or as_json):
         raise InputError(
             "--against",

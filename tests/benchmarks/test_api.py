@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -261,6 +262,8 @@ def test_simple_mistakes_are_warned_of(home: Any, change: Callable[..., np.ndarr
 def test_the_notebook_runs(home: Any) -> None:
     notebook = json.loads((ROOT / "docs" / "compare.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (command,) = re.findall(r"`(poseboard compare .*?)`", "".join(notebook["cells"][-1]["source"]))
+    assert command.endswith(" --profile smoke")
     namespace: dict[str, Any] = {}
     for cell in cells:
         exec(cell, namespace)

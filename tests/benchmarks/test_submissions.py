@@ -217,6 +217,9 @@ def test_the_comparison_with_rows_is_at_most_100_columns_wide(ready_workspace: A
     assert (
         "--against: is used without a FILE" in ready_workspace.run("score", "human36m", "dlt", "--against", "dlt").error
     )
+    for path in (EXAMPLE / "card.yaml", EXAMPLE):
+        error = ready_workspace.run("score", path, "--against", "dlt").error
+        assert f"{path}: is not a .parquet file; name a predictions file" in error
     assert "needs a data set and a row" in ready_workspace.run("score", "human36m").error
     assert "did you mean dlt?" in ready_workspace.run("score", EXAMPLE / "example.parquet", "--against", "dlt_").error
     assert ready_workspace.snapshot() == before
