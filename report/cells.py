@@ -30,8 +30,6 @@ def value(row: Row) -> Markup:
     """Like `interval`, with secondary values, the spread between trainings and a small number of samples."""
     score, unit = row.score, row.score.unit
     parts = [_value(row)]
-    if row.few:
-        parts.append(f' <span class="aside">n = {integer(score.n_samples)}</span>')
     parts.append(_missing(row))
     for name, figure in score.secondary.items():
         if figure is not None:
@@ -45,6 +43,8 @@ def value(row: Row) -> Markup:
         parts.append(_aside(title, f"±{number(row.training.sd, unit)}"))
     elif row.of_one_training:
         parts.append(_aside(_ONE_TRAINING, "±?"))
+    if row.few:
+        parts.append(f' <span class="aside">n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{integer(score.n_samples)}</span>')
     return Markup("".join(parts))
 
 

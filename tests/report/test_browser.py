@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method, level in LEVELS.items():
         scores = [score(method, level, table, rng) for table in ("T1", "T2")]
         scores += [score(method, level * (5 - n), "human36m-cameras", rng, n) for n in (3, 4)]
+        scores += [score(method, level, table, rng) for table in ("pelvis", "pelvis-again")]
         for one in scores:
             one.title = HOSTILE
             one.notes.append(HOSTILE)
@@ -215,6 +216,18 @@ def test_no_page_is_wider_than_the_window(folder: Path, page: Any, width: int) -
         page.goto(f"file://{path}")
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path.name
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def test_sort_buttons_of_a_narrow_table_name_their_columns(folder: Path, page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"file://{folder}/site/boards/human36m.html")
+    tables = page.locator("table.sortable")
+    assert tables.count() == 2
+    for table in tables.all():
+        names = [" ".join(name.split()) for name in table.locator("thead button:visible").all_inner_texts()]
+        assert len(names) > 3
+        assert len(set(names)) == len(names), names
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
