@@ -219,6 +219,22 @@ def test_no_page_is_wider_than_the_window(folder: Path, page: Any, width: int) -
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
+@pytest.mark.parametrize("width", [390, 768])
+def test_a_narrow_matrix_shows_intervals_and_scrolls_beside_its_names(folder: Path, page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"file://{folder}/site/differences/human36m.html")
+    table = page.locator("table.matrix").first
+    intervals = table.locator(".ci")
+    assert intervals.count() == len(LEVELS) * (len(LEVELS) - 1)
+    assert all(interval.is_visible() for interval in intervals.all())
+    overflow = "cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"
+    assert table.locator("th, td").evaluate_all(overflow) == []
+    table.evaluate("table => { table.style.width = '2000px'; table.parentElement.scrollLeft = 500 }")
+    name, region = table.locator("tbody th").first.bounding_box(), table.locator("..").bounding_box()
+    assert name["x"] == pytest.approx(region["x"], abs=1)
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def test_sort_buttons_of_a_narrow_table_name_their_columns(folder: Path, page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 900})
     page.goto(f"file://{folder}/site/boards/human36m.html")
