@@ -247,6 +247,17 @@ def test_sort_buttons_of_a_narrow_table_name_their_columns(folder: Path, page: A
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
+def test_cards_of_a_narrow_table_have_no_empty_lines(site: Path, page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    empty = "cells => cells.filter(cell => cell.checkVisibility() && !cell.innerText.trim()).length"
+    papers = list(site.glob("papers/*.html"))
+    assert papers
+    for path in papers:
+        page.goto(f"file://{path}")
+        assert page.eval_on_selector_all("table.stack > tbody > tr > td", empty) == 0, path.name
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def test_rows_are_compared_with_the_numbers_of_the_boards(folder: Path, page: Any, all_boards: Any) -> None:
     page.goto(f"file://{folder}/site/compare.html#row=dlt&row=algebraic&row={HOSTILE}")
     (first,) = (board for board in all_boards if board.table == "T1")
