@@ -146,7 +146,6 @@ class SortableTable {
   }
 
   copyButtons() {
-    if (!this.table.dataset.texts) return [];
     const buttons = ["CSV", "LaTeX", "Markdown", "BibTeX"].map((format) => {
       const onclick = () => this.copy(format).catch((error) => (this.status.value = error.message));
       return make("button", { type: "button", ariaLabel: `Copy as ${format}`, onclick }, format);
@@ -254,6 +253,14 @@ function showSignatures() {
   tip.onmouseleave = hide;
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 }
+
+/** Close the lists of columns on Escape and on a click outside. */
+for (const type of ["click", "keydown"]) document.addEventListener(type, ({ key, target }) => {
+  for (const list of document.querySelectorAll(".tools details[open]")) {
+    if (key === "Escape" && list.contains(target)) list.firstElementChild.focus();
+    if (key ? key === "Escape" : !list.contains(target)) list.open = false;
+  }
+});
 
 const tables = [...document.querySelectorAll("table.sortable")].map((table) => new SortableTable(table));
 

@@ -258,6 +258,22 @@ def test_cards_of_a_narrow_table_have_no_empty_lines(site: Path, page: Any) -> N
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
+def test_the_list_of_columns_closes_on_escape_and_on_a_click_outside(folder: Path, page: Any) -> None:
+    page.goto(f"file://{folder}/site/boards/human36m.html")
+    columns = page.locator(".tools details").first
+    summary, box = columns.locator("summary"), columns.get_by_label("Training")
+    summary.click()
+    box.uncheck()
+    assert box.is_visible()
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    assert summary.evaluate("summary => summary === document.activeElement")
+    summary.click()
+    assert box.is_visible()
+    page.locator("h1").click()
+    assert not box.is_visible()
+
+
 def test_rows_are_compared_with_the_numbers_of_the_boards(folder: Path, page: Any, all_boards: Any) -> None:
     page.goto(f"file://{folder}/site/compare.html#row=dlt&row=algebraic&row={HOSTILE}")
     (first,) = (board for board in all_boards if board.table == "T1")
