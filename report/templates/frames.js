@@ -87,10 +87,8 @@ load(document.getElementById("frame").dataset.source).then((data) => {
     const values = new URLSearchParams(location.hash.slice(1));
     const rows = values.getAll("row").map((row) => data.rows.indexOf(row)).filter((row) => row >= 0);
     if (rows.length) chosen = rows.slice(0, 3);
-    if (rows.length > 1) {
-      [at("one").value, at("other").value] = rows;
-      differences();
-    }
+    if (rows.length > 1) [at("one").value, at("other").value] = rows;
+    differences();
     const named = data.keys.indexOf(values.get("frame"));
     open(named < 0 ? data.pictured[0] ?? 0 : named);
   }
@@ -105,6 +103,5 @@ load(document.getElementById("frame").dataset.source).then((data) => {
     list.addEventListener("change", differences);
   });
   window.addEventListener("hashchange", () => { fromAddress(); at("frame").scrollIntoView(); });
-  differences();
   fromAddress();
 });

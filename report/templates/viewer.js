@@ -29,8 +29,7 @@ function createViewer(box, distance, changed) {
       const share = (near() - p[2]) / (q[2] - p[2]);
       p = p.map((value, axis) => value + share * (q[axis] - value));
     }
-    pen.strokeStyle = colour;
-    pen.lineWidth = width;
+    Object.assign(pen, { strokeStyle: colour, lineWidth: width });
     pen.beginPath();
     pen.moveTo(...toPixels(p));
     pen.lineTo(...toPixels(q));
@@ -47,6 +46,8 @@ function createViewer(box, distance, changed) {
   }
 
   function drawCameras() {
+    const labels = [];
+    pen.fillStyle = ink;
     for (const { name, centre, corners } of scene.cameras) {
       if (!centre || corners.includes(null)) continue;
       corners.forEach((corner, k) => {
@@ -55,10 +56,13 @@ function createViewer(box, distance, changed) {
       });
       if (toEye(centre)[2] < near()) continue;
       const [x, y] = toPixels(toEye(centre));
-      pen.fillStyle = ink;
-      const last = x > 0.8 * canvas.clientWidth; // a label at the right edge stands left of its camera
-      pen.textAlign = last ? "right" : "left";
-      pen.fillText(name, x + (last ? -6 : 6), y - 6);
+      const { width } = pen.measureText(name);
+      const left = x > 0.8 * canvas.clientWidth ? x - 6 - width : x + 6; // at the right edge, left of the camera
+      const isCovered = (bottom) => labels.some((one) => Math.abs(one.bottom - bottom) < 14 && left < one.right && one.left < left + width);
+      const bottom = [y - 6, y + 16].find((place) => !isCovered(place)); // above or below; a label without room is left out
+      if (bottom === undefined) continue;
+      labels.push({ bottom, left, right: left + width });
+      pen.fillText(name, left, bottom);
     }
   }
 
@@ -88,12 +92,10 @@ function createViewer(box, distance, changed) {
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * scale));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const style = getComputedStyle(document.body);
-    ink = style.getPropertyValue("--muted").trim();
-    rule = style.getPropertyValue("--rule").trim();
+    [ink, rule] = ["--muted", "--rule"].map((name) => style.getPropertyValue(name).trim());
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-    pen.font = `12px ${style.fontFamily}`;
-    pen.lineCap = "round";
+    Object.assign(pen, { font: `12px ${style.fontFamily}`, lineCap: "round" });
     drawFloor();
     drawCameras();
     drawPeople();
@@ -120,10 +122,7 @@ function createViewer(box, distance, changed) {
     [started, from] = [performance.now(), frame];
     if (playing) requestAnimationFrame(step);
   }
-  function jump(next) {
-    setPlaying(false);
-    show(next);
-  }
+  const jump = (next) => { setPlaying(false); show(next); };
   function turn(dx, dy) {
     eye.yaw -= dx;
     eye.pitch = Math.max(-1.5, Math.min(1.5, eye.pitch + dy));
@@ -141,6 +140,10 @@ function createViewer(box, distance, changed) {
     jump(first);
   }
 
+  const keys = {
+    ArrowLeft: () => turn(-0.1, 0), ArrowRight: () => turn(0.1, 0), ArrowUp: () => turn(0, -0.1), ArrowDown: () => turn(0, 0.1),
+    "+": () => zoom(0.9), "-": () => zoom(1.1), ",": () => jump(frame - 1), ".": () => jump(frame + 1), " ": () => setPlaying(!playing),
+  };
   play.addEventListener("click", () => setPlaying(!playing));
   slider.addEventListener("input", () => jump(Number(slider.value)));
   speed.addEventListener("change", () => { [started, from] = [performance.now(), frame]; });
@@ -155,14 +158,9 @@ function createViewer(box, distance, changed) {
     zoom(Math.exp(Math.max(-100, Math.min(100, event.deltaY)) / 500));
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
-    const turns = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
-    const zooms = { "+": 0.9, "-": 1.1 }, jumps = { ",": -1, ".": 1 }, { key } = event;
-    if (event.ctrlKey || event.altKey || event.metaKey || !(key in { ...turns, ...zooms, ...jumps, " ": 0 })) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || !(event.key in keys)) return;
     event.preventDefault();
-    if (turns[key]) turn(...turns[key]);
-    else if (zooms[key]) zoom(zooms[key]);
-    else if (jumps[key]) jump(frame + jumps[key]);
-    else setPlaying(!playing);
+    keys[event.key]();
   });
   window.addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -274,6 +274,27 @@ def test_the_list_of_columns_closes_on_escape_and_on_a_click_outside(folder: Pat
     assert not box.is_visible()
 
 
+def test_labels_of_cameras_do_not_overlap(folder: Path, page: Any) -> None:
+    page.goto(f"file://{folder}/site/frames/human36m.html")
+    page.evaluate("""() => {
+        const pen = CanvasRenderingContext2D.prototype, fillText = pen.fillText, clearRect = pen.clearRect
+        pen.clearRect = function (...box) { window.labels = []; clearRect.apply(this, box) }
+        pen.fillText = function (text, x, y) {
+            window.labels.push([x, y, this.measureText(text).width])
+            fillText.call(this, text, x, y)
+        }
+    }""")
+    farther, counts = page.get_by_role("button", name="Zoom out"), []
+    for _ in range(12):
+        farther.click()
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        labels = sorted(page.evaluate("window.labels"))
+        counts.append(len(labels))
+        for k, (x, y, width) in enumerate(labels):
+            assert all(other_x >= x + width or abs(other_y - y) >= 14 for other_x, other_y, _ in labels[k + 1 :])
+    assert 0 < counts[-1] < max(counts)
+
+
 def test_rows_are_compared_with_the_numbers_of_the_boards(folder: Path, page: Any, all_boards: Any) -> None:
     page.goto(f"file://{folder}/site/compare.html#row=dlt&row=algebraic&row={HOSTILE}")
     (first,) = (board for board in all_boards if board.table == "T1")
