@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
@@ -52,6 +52,8 @@ LINE_CHARACTERS = 62
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 LOG_FROM = 10
 """Minimum ratio of the last to the first tick for a logarithmic axis."""
+LABELLED = 3
+"""Minimum number of labelled ticks on a logarithmic axis, so that its scale is visible."""
 ASIDE_PT, WIDEST_PT = 3.0, 12.0
 """Maximum distance between two methods at one tick, and from the first to the last method; points."""
 CROWDED = 6
@@ -416,11 +418,21 @@ def _ticks(axes: Axes, ticks: Sequence[float], named: Collection[float]) -> None
     axes.set_xticks(ticks, [f"{x:g}" if x in named else "" for x in ticks])
 
 
-def _logarithmic(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+def _logarithmic(axes: Axes, along: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with labels at three ticks or more if its ends differ by a factor of 3 or more."""
+    axes.set(**{f"{along}scale": "log"})
+    axis, (low, high) = (axes.xaxis, axes.get_xlim()) if along == "x" else (axes.yaxis, axes.get_ylim())
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)):
+        ticks = [tick for tick in np.outer(decades, steps).flat if low <= tick <= high]
+        if len(ticks) >= LABELLED:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=100))
+    axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis=along, which="both", left=along == "y", bottom=along == "x", width=0.7)
+    axes.tick_params(axis=along, which="minor", length=1.5)
 
 
 def _values(curve: Curve) -> list[float]:
@@ -457,8 +469,9 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
             ticks = sorted({x for curve in of_panel.values() for x in curve.x})
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         if known and min(known) > 0 and max(known) > SPREAD_FROM * min(known):
-            label = f"{label}, logarithmic"
-            _logarithmic(drawn[0])
+            label = f"{label}, log scale"
+            for axes in drawn:
+                _logarithmic(axes, "y")
         figure.supylabel(in_lines(printable(label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
         figure.supxlabel("severity", fontsize=STYLE["axes.labelsize"])
         _legend(figure, methods, index, lines=True)
@@ -499,9 +512,8 @@ def error_against_cost(
         axes.margins(x=0.08, y=0.12)
         costs = [cost for cost, _ in points.values() if cost > 0]
         if len(costs) == len(points) and max(costs) >= LOG_FROM * min(costs):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            axes.xaxis.set_minor_locator(NullLocator())
+            cost_label = f"{cost_label}, log scale"
+            _logarithmic(axes, "x")
         _centred(figure, cost_label)
         axes.set_ylabel(in_lines(label, LINE_CHARACTERS * 2 // 3))
         _legend(figure, list(first(points)), index, lines=False)
@@ -543,10 +555,11 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
                 axes.set_xlabel(printable(curve.x_label))
                 if curve.y_label != name:
                     axes.set_ylabel(printable(curve.y_label))
-            if low > 0 and high / low > 10:
-                _logarithmic(axes)
-            axes.set_title(printable(name))
+            is_logarithmic = low > 0 and high / low > 10
+            axes.set_title(printable(name) + (", log scale" if is_logarithmic else ""))
             _finish(axes, "both")
+            if is_logarithmic:
+                _logarithmic(axes, "y")
         if len(training.runs) > 1:
             panels[0].legend()
         world = ", synthetic world" if training.synthetic else ""

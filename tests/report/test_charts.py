@@ -147,6 +147,24 @@ def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
     assert bars == [[[[2, 8], [2, 10]], [[31, 3], [31, 5]]], *([[]] * 6)]
 
 
+@pytest.mark.parametrize(("low", "high"), [(58.0, 270.0), (250.0, 950.0), (10.1, 31.0), (3.0, 4000.0)])
+def test_a_logarithmic_axis_is_recognisable(low: float, high: float) -> None:
+    curves = {"a": Curve(x=[0.0, 4.0], y=[low, high], x_label="severity", y_label="mm")}
+    figure = charts.panels({"blur": curves, "noise": curves}, {"a": 0}, "MPJPE, mm")
+    costs = {"a": (low, 1.0), "b": (high, 2.0), "c": (40 * low, 3.0)}
+    scatter = charts.error_against_cost(costs, {"a": 0, "b": 1, "c": 2}, "MPJPE, mm", "time, ms")
+    for drawn, along in ((figure, "y"), (scatter, "x")):
+        FigureCanvasAgg(drawn).draw()
+        axes = drawn.get_axes()[0]
+        axis, (first, last) = (axes.yaxis, axes.get_ylim()) if along == "y" else (axes.xaxis, axes.get_xlim())
+        labels = [tick.get_text() for tick in axis.get_ticklabels() if tick.get_text()]
+        assert len(labels) >= 3
+        assert all(first <= float(label) <= last for label in labels)
+        assert len(labels) + len([tick for tick in axis.get_minorticklocs() if first <= tick <= last]) > 3
+    assert figure.get_supylabel() == "MPJPE, mm, log scale"
+    assert scatter.get_supxlabel() == "time, ms, log scale"
+
+
 @pytest.mark.parametrize(("lower", "top"), [(True, "worst when lower is better"), (False, "worst when higher is")])
 def test_the_worst_category_is_on_top_whichever_way_is_better(lower: bool, top: str) -> None:
     of_action = {"worst when lower is better": 80.0, "between": 50.0, "worst when higher is": 20.0}
