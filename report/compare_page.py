@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from poseboard.report.board import Board
+from poseboard.protocols.records import PairedDifference
+from poseboard.report.board import Board, usual_boards
 from poseboard.report.formatting import file_name
 from poseboard.report.frames_page import data_path, page_path, shown_examples
 from poseboard.report.page import Page, PageFiles, Site
 
-_WORDS = {"better": "better", "worse": "worse", "open": "not significant"}
-"""Verdicts as the page prints them."""
+_NOT_SIGNIFICANT = "not significant"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def pages(site: Site) -> Iterator[Page]:
 
 
 def _context(site: Site, files: PageFiles) -> CompareContext:
+    usual = {id(board) for board in usual_boards(site.boards)}
     tables: dict[tuple[str, bool], list[Board]] = {}
     for board in site.boards:
         if len(board.rows) > 1:
@@ -58,30 +59,49 @@ def _context(site: Site, files: PageFiles) -> CompareContext:
     for (dataset, synthetic), boards in tables.items():
         scored = {row.method for board in boards for row in board.rows}
         file = f"compare/{file_name(dataset if synthetic else f'{dataset}-real')}.js"
-        files.data(file, [_numbers(board) for board in boards])
+        files.data(file, [_numbers(board, id(board) in usual) for board in boards])
         rows = [row for row in site.slots if row in scored]
         frames = page_path(dataset) if dataset in shown_examples(site) else None
         compared.append(ComparedData(dataset, synthetic, rows, file, frames, data_path(dataset)))
     return CompareContext(compared)
 
 
-def _numbers(board: Board) -> dict[str, Any]:
-    """Board as JSON values: names, scores with intervals, paired differences, scores by action and joint."""
+def _numbers(board: Board, usual: bool) -> dict[str, Any]:
+    """Board as JSON values: names, scores with intervals, paired differences, scores by action and joint.
+
+    Args:
+        board: the board.
+        usual: whether the page shows it unfolded (`usual_boards`).
+    """
     place = {row.method: k for k, row in enumerate(board.rows)}
     return {
         "name": board.name,
         "details": board.details,
         "unit": board.unit,
-        "usual": board.signature.usual,
+        "usual": usual,
         "rows": list(place),
         "values": [_rounded((row.score.value, *(row.score.ci95 or ()))) for row in board.rows],
         "missing": [row.score.n_missing for row in board.rows],
         "pairs": [
-            [place[p.a], place[p.b], *_rounded((p.difference, *p.ci95)), _WORDS[board.verdict(p.a, p.b)]]
+            [place[p.a], place[p.b], *_rounded((p.difference, *p.ci95)), *_verdict(board, p)]
             for p in (board.comparison.pairs if board.comparison else ())
         ],
         "breakdowns": {kind: values for kind in ("action", "joint") if (values := _breakdown(board, kind))},
     }
+
+
+def _verdict(board: Board, pair: PairedDifference) -> tuple[str, ...]:
+    """Verdict of the page on a pair, and a reason if it is not significant although its interval may exclude 0."""
+    if pair.decided or board.comparison is None:
+        return (board.verdict(pair.a, pair.b),)
+    if pair not in board.comparison.ranked_pairs:
+        return _NOT_SIGNIFICANT, "bounds and rows with missing predictions are not tested"
+    if pair.training == "unknown":
+        return _NOT_SIGNIFICANT, "variation between trainings not known"
+    if board.few:
+        return _NOT_SIGNIFICANT, "too few sequences"
+    excludes_zero = pair.ci95[0] > 0 or pair.ci95[1] < 0
+    return (_NOT_SIGNIFICANT, "with all pairs of the table considered") if excludes_zero else (_NOT_SIGNIFICANT,)
 
 
 def _breakdown(board: Board, kind: str) -> dict[str, list[float | None]]:

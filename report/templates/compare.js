@@ -35,15 +35,13 @@ function cell(board, print, [value, low, high], words = "", className = "") {
 const valueCell = (board, row) =>
   cell(board, number, board.values[row] ?? [NaN], board.missing[row] ? ` ${board.missing[row]} missing` : "");
 
-const opposite = { better: "worse", worse: "better", "not significant": "not significant" };
-
 /** The paired difference of a row from the first one. */
 function differenceCell(board, first, row) {
   const pair = board.pairs.find(([a, b]) => (a === row && b === first) || (a === first && b === row));
   if (!pair) return make("td", { className: "r none" }, row < 0 ? "–" : "not compared");
-  let [a, , mean, low, high, verdict] = pair;
-  if (a === first) [mean, low, high, verdict] = [-mean, -high, -low, opposite[verdict]];
-  return cell(board, signed, [mean, low, high], ` ${verdict}`, verdict);
+  let [a, , mean, low, high, verdict, reason] = pair;
+  if (a === first) [mean, low, high, verdict] = [-mean, -high, -low, { better: "worse", worse: "better" }[verdict] ?? verdict];
+  return cell(board, signed, [mean, low, high], ` ${verdict}${reason ? `: ${reason}` : ""}`, verdict);
 }
 
 /** A table with a column for each row, and one for the difference of each from the first. */
@@ -80,6 +78,8 @@ function boardsTable(title, shared, names) {
   return [tableOf(title, "Table", names, lines), ...parts];
 }
 
+const fold = (label, ...content) => make("details", {}, make("summary", {}, label), ...content);
+
 /** Frames with images on which the rows differ most: an image for each row. */
 async function showFrames(section) {
   const [box, all] = [section.querySelector(".frames"), section.querySelector(".frames a")];
@@ -103,8 +103,6 @@ async function showFrames(section) {
   box.lastElementChild.replaceChildren(...(await Promise.all(shown)));
 }
 
-const fold = (label, ...content) => make("details", {}, make("summary", {}, label), ...content);
-
 function fill(section, boards) {
   const names = chosenRows(); // those now, which may be others than when the file was asked for
   const shared = boards
@@ -115,7 +113,7 @@ function fill(section, boards) {
   const label = `${title}: true inputs given, perturbed inputs, or weights of other data (${special.length} tables)`;
   section.querySelector(".tables").replaceChildren(
     ...(usual.length ? boardsTable(`Differences on ${title}`, usual, names) : []),
-    ...(special.length ? [fold(label, ...boardsTable(label, special, names))] : []),
+    ...(special.length ? [Object.assign(fold(label, ...boardsTable(label, special, names)), { open: !usual.length })] : []),
   );
 }
 

@@ -302,7 +302,8 @@ def test_rows_are_compared_with_the_numbers_of_the_boards(folder: Path, page: An
     sync_api.expect(line).to_be_visible()
     difference, (low, high) = first.pair("algebraic", "dlt") or (0.0, (0.0, 0.0))
     words = f"{signed(difference)} [{signed(low)}, {signed(high)}] {first.verdict('algebraic', 'dlt')}"
-    assert line.locator("td").last.text_content() == words.replace("open", "not significant")
+    reason = "not significant: variation between trainings not known"
+    assert line.locator("td").last.text_content() == words.replace("open", reason)
     details = page.locator("details", has_text="by action").first
     details.locator("summary").click()
     numbers = [row.score.breakdown["action"] for row in (first.row("dlt"), first.row("algebraic")) if row]
