@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fabricated_results import (
     edit_scores,
+    write_method,
+    write_training,
 )
 from page_reader import page
 
@@ -34,6 +36,16 @@ def test_a_method_page_says_what_it_is_and_shows_its_readme(results: Path, tmp_p
     variant = page(tmp_path / "out" / "methods" / "algebraic_no_conf.html").text
     assert re.search(r"a variant of algebraic ?, with use_confidences = False", variant)
     assert "Inputs not recorded" in variant
+
+
+def test_the_training_runs_of_each_data_set_have_their_own_label(tmp_path: Path) -> None:
+    for dataset in ("human36m", "panoptic"):
+        write_method(tmp_path / "results", dataset, "algebraic", 70.0)
+        write_training(tmp_path / "results", dataset, "algebraic", None, learns=True)
+    build(tmp_path / "results", "default", tmp_path / "out")
+    tags = page(tmp_path / "out" / "methods" / "algebraic.html").tags
+    labels = [attributes["aria-label"] for _, attributes in tags if attributes.get("role") == "region"]
+    assert [label for label in labels if "runs" in label] == ["Training runs on human36m", "Training runs on panoptic"]
 
 
 def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
