@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from poseboard.benchmarks import harness
-from poseboard.benchmarks.exchange.differences import TableDifference, compare_sources
+from poseboard.benchmarks.exchange.differences import EntryDifference, TableDifference, compare_sources
 from poseboard.benchmarks.handover import Handover
 from poseboard.benchmarks.harness import LoadedRow, Prediction
 from poseboard.benchmarks.jobs import progress
@@ -52,8 +52,9 @@ class Samples(Sequence[Sample]):
         skeleton: joint set of the data set.
 
     Example:
-        >>> samples = load("human36m")  # doctest: +SKIP
-        >>> samples[0].views[0].camera.project(samples.truth(samples[0].key).joints_mm[0]).shape  # doctest: +SKIP
+        >>> samples = load("human36m")
+        >>> sample = samples[0]
+        >>> sample.views[0].camera.project(samples.truth(sample.key).joints_mm[0]).shape  # px of the true joints
         (17, 2)
     """
 
@@ -86,7 +87,7 @@ class Samples(Sequence[Sample]):
         return self._dataset.truth(key)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Score:
     """Score in a table, with its confidence interval and the error of each pose.
 
@@ -95,9 +96,11 @@ class Score:
         errors: one row per pose: key, action, error, and the error of each joint if the protocol has joint errors.
 
     Example:
-        >>> score = evaluate("mine.parquet", "T1")  # doctest: +SKIP
-        >>> f"{score.value:.1f} mm, 95 % CI {score.ci95}"  # doctest: +SKIP
-        '41.3 mm, 95 % CI (39.8, 42.9)'
+        >>> score = evaluate("mine.parquet", "T1")  # written by the example of `write_predictions`
+        >>> print(score)
+        T1: 1.0 mm [1.0, 1.0]
+        >>> score.per_joint.idxmax()
+        'nose'
     """
 
     record: records.Score
@@ -142,6 +145,46 @@ class Score:
         interval = "" if self.ci95 is None else f" [{self.ci95[0]:.1f}, {self.ci95[1]:.1f}]"
         return f"{self.record.table}: {value}{interval}"
 
+    def __repr__(self) -> str:
+        return f"<Score {self}>"
+
+
+class Difference(TableDifference):
+    """Difference B - A of two scores with equal signatures in one table.
+
+    Example:
+        >>> difference = compare("dlt", "mine.parquet", "T1")
+        >>> difference.ci95[0] < difference.difference < difference.ci95[1]
+        True
+        >>> f"{difference.per_joint.loc['nose', 'b']:.1f} mm"
+        '17.0 mm'
+    """
+
+    @property
+    def per_action(self) -> pd.DataFrame:
+        """One row per action: a, b, difference, ci95, n_groups; empty if the data set has no actions."""
+        return _entries("action", self.actions)
+
+    @property
+    def per_joint(self) -> pd.DataFrame:
+        """One row per joint: a, b, difference, ci95, n_groups; empty if the protocol has no joint errors."""
+        return _entries("joint", self.joints)
+
+    def __str__(self) -> str:
+        """Table, difference, confidence interval and verdict, such as "T1: B - A -0.5 mm [-0.8, -0.2], better"."""
+        value = "no number" if self.difference is None else f"{self.difference:+.1f} {self.unit}"
+        interval = "" if self.ci95 is None else f" [{self.ci95[0]:+.1f}, {self.ci95[1]:+.1f}]"
+        return f"{self.table}: B - A {value}{interval}, {self.verdict}"
+
+    def __repr__(self) -> str:
+        return f"<Difference {self}>"
+
+
+def _entries(kind: str, entries: Sequence[EntryDifference]) -> pd.DataFrame:
+    columns = [name for name in EntryDifference.model_fields if name != "name"]
+    index = pd.Index([entry.name for entry in entries], name=kind)
+    return pd.DataFrame([dict(entry) for entry in entries], index=index, columns=columns)
+
 
 def load(
     dataset: str,
@@ -169,9 +212,11 @@ def load(
         InputError: the data set, split or a camera is unknown, or the files of the data set are missing.
 
     Example:
-        >>> samples = load("human36m", "test")  # doctest: +SKIP
-        >>> len(samples), samples[0].views[0].pixels().shape  # doctest: +SKIP
-        (1080, (1000, 1000, 3))
+        >>> samples = load("human36m", "test")
+        >>> [view.name for view in samples[0].views]
+        ['54138969', '55011271', '58860488', '60457274']
+        >>> samples[0].views[0].pixels().dtype  # (H, W, 3)
+        dtype('uint8')
     """
     run = _plan(params, profile).submission("api", dataset)
     if split not in run.dataset.splits:
@@ -223,10 +268,11 @@ def evaluate(
         UserWarning: predictions seem to be in another unit or to have another simple mistake.
 
     Example:
-        >>> def centre(sample):  # every joint at the origin of the world
-        ...     return np.zeros((17, 3))
-        >>> evaluate(centre, "T1", dataset="human36m").value  # doctest: +SKIP
-        1203.4
+        >>> samples = load("human36m")
+        >>> def perfect(sample):
+        ...     return samples.truth(sample.key).joints_mm
+        >>> print(evaluate(perfect, "T1"))
+        T1: 0.0 mm [0.0, 0.0]
     """
     plan = _plan(params, profile)
     of_table, on = _table(plan, table, dataset)
@@ -290,11 +336,11 @@ def write_predictions(
         UserWarning: predictions seem to be in another unit, in another joint order, or to have another simple mistake.
 
     Example:
-        >>> samples = load("human36m")  # doctest: +SKIP
-        >>> write_predictions(
-        ...     "zeros.parquet", samples.keys, np.zeros((len(samples), 17, 3)), dataset="human36m", method="zeros"
-        ... )  # doctest: +SKIP
-        PosixPath('zeros.parquet')
+        >>> samples = load("human36m")
+        >>> joints_mm = np.concatenate([samples.truth(key).joints_mm for key in samples.keys])
+        >>> joints_mm[:, samples.skeleton.joints.index("nose")] += (0, 0, 17)  # too high
+        >>> write_predictions("mine.parquet", samples.keys, joints_mm, dataset="human36m", method="mine")
+        PosixPath('mine.parquet')
     """
     path = Path(path)
     if path.suffix != ".parquet":
@@ -354,7 +400,7 @@ def compare(
     dataset: str | None = None,
     profile: str | None = None,
     params: str | Path = _PARAMS,
-) -> TableDifference:
+) -> Difference:
     """Compare two rows or predictions files in a table, pose by pose.
 
     Args:
@@ -367,19 +413,19 @@ def compare(
 
     Returns:
         The paired difference B - A with its 95 % confidence interval, its significance (``decided``), and the
-        differences of each action and joint.
+        differences of each action and joint (``per_action``, ``per_joint``).
 
     Raises:
         InputError: a name is unknown, results are missing, or A and B have no scores with the same signature.
 
     Example:
-        >>> difference = compare("dlt", "mine.parquet", "T1")  # doctest: +SKIP
-        >>> difference.difference, difference.ci95, difference.decided  # doctest: +SKIP
-        (-0.5, (-0.8, -0.2), True)
+        >>> difference = compare("dlt", "mine.parquet", "T1")
+        >>> difference.a > difference.b, round(difference.b, 1)  # mm
+        (True, 1.0)
     """
     plan = _plan(params, profile)
     on = _table(plan, table, dataset)[1]
-    return compare_sources(plan, str(a), str(b), on, [table], _warn).tables[0]
+    return Difference(**dict(compare_sources(plan, str(a), str(b), on, [table], _warn).tables[0]))
 
 
 def _names(argument: str, names: Iterable[str]) -> list[str]:

@@ -25,9 +25,21 @@ def reference() -> str:
         entry = getattr(poseboard, name)
         parts.append(_entry(name, entry))
         if inspect.isclass(entry) and entry.__module__ == "poseboard.benchmarks.api":
-            members = [(key, value) for key, value in vars(entry).items() if not key.startswith("_")]
-            parts += [_member(name, key, value) for key, value in members if inspect.getdoc(value)]
+            fields = getattr(entry, "__pydantic_fields__", {}).items()
+            parts += [f"**`{name}.{key}`**: {_text(field.description)}\n" for key, field in fields if field.description]
+            parts += [_member(name, key, value) for key, value in _members(entry).items()]
     return "\n".join(parts)
+
+
+def _members(entry: type) -> dict[str, object]:
+    """Documented methods and properties of a class and of our classes that it extends."""
+    ours = [kind for kind in reversed(entry.__mro__) if kind.__module__.startswith("poseboard.benchmarks")]
+    members = {key: value for kind in ours for key, value in vars(kind).items() if not key.startswith("_")}
+    return {
+        key: value
+        for key, value in members.items()
+        if (inspect.isfunction(value) or isinstance(value, property)) and inspect.getdoc(value)
+    }
 
 
 def _entry(name: str, entry: Callable[..., object]) -> str:
@@ -42,11 +54,18 @@ def _signature(name: str, entry: Callable[..., object]) -> str:
             parameters.append("*")
         kind = parameter.kind
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        parameters.append(f"{parameter.name}: {parameter.annotation}{default}")
-    returns = "" if inspect.isclass(entry) else f" -> {signature.return_annotation}"
+        parameters.append(f"{parameter.name}: {_annotation(parameter.annotation)}{default}")
+    returns = "" if inspect.isclass(entry) else f" -> {_annotation(signature.return_annotation)}"
     text = f"{name}({', '.join(parameters)}){returns}"
     lines = "".join(f"    {parameter},\n" for parameter in parameters)
     return text if len(text) < 100 else f"{name}(\n{lines}){returns}"
+
+
+def _annotation(annotation: object) -> str:
+    """Type as text: as written in the code, or else without the modules of its names."""
+    if isinstance(annotation, str):
+        return annotation
+    return re.sub(r"\b\w+\.(?=\w)", "", inspect.formatannotation(annotation))
 
 
 def _member(owner: str, name: str, value: object) -> str:
@@ -67,10 +86,10 @@ def _text(docstring: str) -> str:
         elif line.startswith("        ") and "```python" not in lines:
             lines.append(line[6:])
         else:
-            lines.append(line.removeprefix("    ").replace("  # doctest: +SKIP", ""))
+            lines.append(line.removeprefix("    "))
     if "```python" in lines:  # examples are last
         lines.append("```")
-    return "\n".join(lines).replace(" ``", " `").replace("`` ", "` ").replace("``,", "`,").replace("``.", "`.").strip()
+    return re.sub(r"``([^`\n]+)``", r"`\1`", "\n".join(lines)).strip()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 Example:
     >>> import poseboard as pb
-    >>> samples = pb.load("human36m", split="test")  # doctest: +SKIP
-    >>> score = pb.evaluate(my_function, "T1")  # doctest: +SKIP
-    >>> pb.write_predictions("mine.parquet", keys, joints_mm, dataset="human36m", method="mine")  # doctest: +SKIP
-    >>> pb.compare("mine.parquet", "volumetric", table="T1").decided  # doctest: +SKIP
+    >>> samples = pb.load("human36m", split="test")
+    >>> def perfect(sample):
+    ...     return samples.truth(sample.key).joints_mm
+    >>> print(pb.evaluate(perfect, "T1"))
+    T1: 0.0 mm [0.0, 0.0]
+    >>> joints_mm = [perfect(sample)[0] for sample in samples]
+    >>> file = pb.write_predictions("perfect.parquet", samples.keys, joints_mm, dataset="human36m", method="perfect")
+    >>> pb.compare("dlt", file, table="T1").difference < 0  # B - A, mm
     True
 """
 
@@ -15,8 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from poseboard.benchmarks.api import Samples, Score, compare, evaluate, load, write_predictions
-    from poseboard.benchmarks.exchange.differences import TableDifference
+    from poseboard.benchmarks.api import Difference, Samples, Score, compare, evaluate, load, write_predictions
     from poseboard.datasets.errors import InputError
     from poseboard.datasets.sample import Poses, Sample, Truth, View
     from poseboard.methods.base import Inputs
@@ -28,7 +31,7 @@ _MODULES = {
     "compare": "benchmarks.api",
     "Samples": "benchmarks.api",
     "Score": "benchmarks.api",
-    "TableDifference": "benchmarks.exchange.differences",
+    "Difference": "benchmarks.api",
     "Sample": "datasets.sample",
     "View": "datasets.sample",
     "Truth": "datasets.sample",
@@ -45,7 +48,7 @@ __all__ = [
     "compare",
     "Samples",
     "Score",
-    "TableDifference",
+    "Difference",
     "Sample",
     "View",
     "Truth",

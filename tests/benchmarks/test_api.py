@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import runpy
@@ -19,6 +20,7 @@ import pytest
 from api_reference import reference
 
 import poseboard as pb
+from poseboard.benchmarks import api
 from poseboard.datasets import skeleton
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,11 @@ def test_comparison_with_a_row(home: Any) -> None:
     assert difference.difference < 0
     assert difference.a == pytest.approx(-difference.difference, abs=1e-3)
     assert difference.decided == (difference.verdict == "better")
+    assert set(difference.per_joint.index) == set(samples.skeleton.joints)
+    assert (difference.per_joint["b"] < 1e-3).all()
+    assert len(difference.per_action) == 3
+    for summary in (difference, pb.evaluate("true.parquet", "T1")):
+        assert re.fullmatch(r"<\w+ T1: [^\n]{1,80}>", repr(summary))
 
 
 def test_a_function_gets_only_declared_inputs(home: Any) -> None:
@@ -281,6 +288,14 @@ def test_importing_loads_nothing_heavy() -> None:
 
 def test_the_reference_is_current() -> None:
     assert (ROOT / "docs" / "api.md").read_text() == reference(), "run `python tests/api_reference.py > docs/api.md`"
+
+
+@pytest.mark.parametrize("name", ["poseboard", *pb.__all__])
+def test_the_examples_of_the_docstrings(home: Any, name: str) -> None:
+    names = {**vars(api), **vars(skeleton), "view": pb.load("human36m")[0].views[0]}
+    for entry in (pb.write_predictions, getattr(pb, name, pb)):  # the former writes the file that the others read
+        (examples,) = doctest.DocTestFinder(recurse=False).find(entry, name, globs=names)
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples).failed == 0
 
 
 def test_the_example(home: Any) -> None:
