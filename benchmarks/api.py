@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from pydantic import TypeAdapter
 
 from poseboard.benchmarks import harness
 from poseboard.benchmarks.exchange.differences import EntryDifference, TableDifference, compare_sources
@@ -493,6 +494,7 @@ def _predict(run: Run, table: Table, predict: Predict, inputs: Inputs | None, ba
         with progress(f"predict {run}") as report:
             poses = harness.predict(row.model(), handover, of_condition, progress=report)
         info = _info(run.dataset, run.dataset.skeleton, condition, "evaluate", method=run.row)
+        info = info.model_copy(update={"inputs": TypeAdapter(Inputs).dump_python(row.inputs, mode="json")})
         tables.append(replace(PoseTable.collect(of_condition, poses, info), source=_name(predict)))
         predictions.check_values(tables[-1], tables[-1].source)
     return tables

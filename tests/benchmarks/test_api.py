@@ -84,8 +84,10 @@ def test_a_function_gets_only_declared_inputs(home: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         pb.evaluate(camera_frame, "human36m-monocular", inputs=monocular)
+        without_extrinsics = pb.evaluate(camera_frame, "T6", inputs=pb.Inputs(extrinsics=False))
     assert keys
     assert not set(keys) & set(samples.keys)
+    assert "extrinsics:withheld" in without_extrinsics.signature
 
 
 MISTAKES: dict[str, tuple[Callable[[pb.Samples], object], str]] = {
