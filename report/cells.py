@@ -13,6 +13,7 @@ from poseboard.report.formatting import integer, number, visible
 
 _SPECIAL = re.compile(r"[^ !#-%(-;=?-~\xa0-\u2029\u2030-\u2065]")
 """Characters that may need an escape, and some more."""
+_TICKS = re.compile(r"`([^`]+)`")
 _ONE_TRAINING = "one training; the variation between trainings is not known"
 
 
@@ -51,6 +52,16 @@ def value(row: Row) -> Markup:
 def absent(row: Row) -> str:
     """Word for predictions that are absent: "not found" for people, "missing" for poses."""
     return "not found" if row.score.counted == "people" else "missing"
+
+
+def coded(text: str) -> Markup:
+    """Text as HTML, with `code` between back ticks.
+
+    Example:
+        >>> coded("`make page` <b>")
+        Markup('<code>make page</code> &lt;b&gt;')
+    """
+    return Markup(_TICKS.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def counted(score: Score) -> str:

@@ -49,7 +49,7 @@ def workload(file: CostFile) -> str:
     clock = "processor time" if file.device == "cpu" else f"wall time on {file.device}"
     threads = f"{file.threads} thread{'s' if file.threads > 1 else ''}"
     words = f"{integer(file.samples)} test samples of {file.dataset}, {clock}, {threads}, {file.hardware}"
-    return f"{words}. {file.note}" if file.note else f"{words}."
+    return f"{words}. {file.note.removesuffix('.')}." if file.note else f"{words}."
 
 
 def cost_plots(site: Site, board: Board, files: PageFiles) -> Iterator[Plot]:

@@ -201,6 +201,7 @@ def environment() -> Environment:
         file_name=file_name,
         metric=metric_label,
         counted=cells.counted,
+        coded=cells.coded,
         breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
     )
     templates.globals.update(
