@@ -11,7 +11,7 @@ from poseboard.methods.geometry.rig_mistakes.rig_state import Motion, RigState, 
 FLIP = [0, 2, 1]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def four():
     cameras = rig(4)
     return cameras, tracked(cameras), RigState.of(cameras)
@@ -43,6 +43,7 @@ def test_a_grid_has_all_joints_of_evenly_spaced_frames():
     assert grid.joint.tolist() == [0, 1, 2] * 6
     assert grid.flip_order.tolist() == FLIP
     assert grid.joints_px is joints_px
+    assert grid.frame.dtype == np.intp
     assert grid.velocity_px.shape == joints_px.shape
     assert (grid.velocity_px == 0).all()
     assert Tracks.grid(joints_px, FLIP, 30).frame.tolist() == np.repeat(np.arange(11), 3).tolist()
