@@ -459,7 +459,8 @@ def test_lenses_are_not_compared_twice(monkeypatch, gain, views):
 
 
 def test_noise_that_lasts_counts_less(monkeypatch):
-    candidates_are(monkeypatch)
+    late = Explanation("frame offset", (1,), STATE.with_offset(1, 1), {}, 90.0, 1, 20.0)  # a prior that is not dropped
+    candidates_are(monkeypatch, late)
     exact = joints_of(noise_px=0.0, frames=300)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 2, (4, 150, 6, 2)).repeat(2, axis=1)
@@ -473,11 +474,17 @@ def test_noise_that_lasts_counts_less(monkeypatch):
     # The least dependence of all explanations decides; those of this correct rig are alike.
     share = compared.unchanged.evidence / full.evidence
     assert share == pytest.approx(1 / dependence, rel=0.05)
-    for s in compared.scored:
+    (of_late,) = [s for s in compared.scored if s.explanation is late]
+    luck = of_late.fit.evidence + 90 - compared.unchanged.evidence - of_late.score
+    of_full = comparison._luck(many, STATE, compared.unchanged, late, of_late.fit, counts)
+    assert luck / of_full == pytest.approx(1 / dependence, rel=0.05)
+    others = [s for s in compared.scored if s is not of_late]
+    for s in others:
         assert s.fit.evidence / full.evidence == pytest.approx(share, rel=0.02)
         assert abs(s.score) < 15
+    candidates_are(monkeypatch)
     white = explain(exact + rng.normal(0, 2, exact.shape), STATE, FLIP)
-    assert all(s.score < 6 for s in (*white.scored, *compared.scored))
+    assert all(s.score < 6 for s in (*white.scored, *others))
 
 
 @pytest.mark.parametrize("lag", [3, -2])
