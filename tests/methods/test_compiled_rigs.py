@@ -227,17 +227,18 @@ def test_draws_triangulate_points_and_have_a_likelihood():
     for seed in (10, 11):
         R, t, X, ray, w, f = scene(seed, views=3)
         w = w * 1e-3  # the scale of the weights does not matter for points
-        w.reshape(3, 9)[1:, 4:8] = 0  # a single view
+        w.reshape(3, 9)[::2, 4:8] = 0  # a single view
         w.reshape(3, 9)[:, 8] = 0
         draws.append([perturbed(R, t, X, 5 * seed + k, 0.02)[:2] for k in range(3)])
         draws[-1].append((R, t * [[1], [-1], [-1]]))  # behind some cameras
+        draws[-1].append((R, t - [[0, 0, 0], [0, 0, 0.65], [0, 0, 0.65]]))  # in the midst of the points
         arrays.append((ray, w, f, 2.0 + seed))
     R, t = (np.array([[draw[i] for draw in of_rig] for of_rig in draws]) for i in range(2))
     ray, w, f, sigma = (np.array(values) for values in zip(*arrays, strict=True))
-    points, likelihood = np.full((2, 4, 3, 9), np.nan), np.full((2, 4), np.nan)
+    points, likelihood = np.full((2, 5, 3, 9), np.nan), np.full((2, 5), np.nan)
     compiled_rigs.see_by_draws(R, t, ray, w, f, sigma, points, likelihood)
     behind = 0
-    for b, m in np.ndindex(2, 4):
+    for b, m in np.ndindex(2, 5):
         P = np.concatenate([R[b, m], t[b, m, ..., None]], -1)
         X = np.nan_to_num(dlt(P, ray[b].transpose(0, 2, 1), w[b].reshape(3, 9)))
         np.testing.assert_allclose(points[b, m].T, X, rtol=1e-5, atol=1e-6)
