@@ -348,7 +348,8 @@ STARTS = Rotation.random(7, random_state=0).as_matrix()
 @pytest.mark.parametrize("noise_px", [0.0, 1.0, 100.0])
 def test_starting_rotations_get_translations_and_costs(noise_px):
     pairs = [pair_of(seed, noise_px=noise_px) for seed in (0, 1)]
-    near = [cayley([0.01, -0.02, 0.005]) @ R for _, R, _ in pairs]
+    # Exact poses of exact points reach the smallest scale.
+    near = [R if noise_px == 0 else cayley([0.01, -0.02, 0.005]) @ R for _, R, _ in pairs]
     starts = np.stack([np.concatenate([STARTS[:6], R[None]]) for R in near])
     R, t, costs = search(np.stack([pair for pair, *_ in pairs]), starts, 3, 0, 0)
     for p, (pair, *_) in enumerate(pairs):
@@ -367,7 +368,7 @@ def test_starting_rotations_get_translations_and_costs(noise_px):
             np.testing.assert_allclose(R[p, h], expected_R, atol=1e-6)
             np.testing.assert_allclose(t[p, h], expected_t, atol=1e-6)
             of_pose = cost(squared[h], pair[4], kept) / pair[4].sum()
-            assert costs[p, h] == pytest.approx(of_pose + share, rel=1e-11)
+            assert costs[p, h] == pytest.approx(of_pose + share, rel=1e-11, abs=1e-12)
 
 
 @pytest.mark.parametrize(("steps", "more_steps"), [(1, 0), (0, 1), (2, 1)])
@@ -401,7 +402,7 @@ def test_exact_points_give_the_relative_pose_from_any_of_its_four_poses():
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_wide_views_are_in_front_after_translations_along_each_axis(axis, sign):
     rng = np.random.default_rng(axis)
-    t = sign * np.eye(3)[axis] + [0.01, 0.02, 0.03]
+    t = sign * np.eye(3)[axis] + np.roll([0.01, 0.02, 0.03], axis)
     X = rng.uniform([-4, -4, 1], [4, 4, 4], (200, 3))
     R = Rotation.from_rotvec([0.1, -0.2, 0.3]).as_matrix()
     x = X @ R.T + t
