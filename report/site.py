@@ -22,6 +22,7 @@ from poseboard.report import (
     curve_page,
     data_page,
     frames_page,
+    grids,
     index_page,
     method_page,
     pairs_page,
@@ -147,12 +148,24 @@ def _common_variables(site: Site) -> dict[str, Any]:
     }
 
 
-def _texts(site: Site, files: PageFiles, boards: Sequence[Board]) -> str:
-    """Add a file with a table in the formats that readers copy; return its path."""
-    sheet = Sheet.of(boards, site.results.profile)
-    path = f"texts/{sheet.slug}.js"
+def _texts(site: Site, files: PageFiles, boards: Sequence[Board], kind: str = "", profile: str = "") -> str:
+    """Add a file with a table in the formats that readers copy; return its path.
+
+    Args:
+        site: content of the site.
+        files: files of the page.
+        boards: columns of the table.
+        kind: "differences" or "actions" of one board; empty: the values of all boards.
+        profile: profile of the boards; empty: the profile of the site.
+    """
+    sheet = Sheet.of(boards, profile or site.results.profile)
+    path = f"texts/{'-'.join(filter(None, (sheet.slug, kind, profile)))}.js"
     cards = {name: about_card(submission.card) for name, submission in site.results.submissions.items()}
-    files.data(path, texts(sheet, cards | {row: readme.about for row, readme in site.readmes.items()}))
+    copied = texts(sheet, cards | {row: readme.about for row, readme in site.readmes.items()})
+    if kind:
+        grid = {"differences": grids.differences, "actions": grids.actions}[kind]
+        copied |= grid(boards[0], sheet.profile).texts
+    files.data(path, copied)
     return path
 
 

@@ -53,8 +53,7 @@ class SortableTable {
     this.limit = MOST_SHOWN;
     this.selected = new Set();
     this.boxes = new Map();
-    this.style = make("style");
-    this.status = make("output");
+    [this.style, this.status] = [make("style"), make("output")];
     this.link = make("a", {}, "Link to this view");
     this.compare = make("a", { className: "compare" });
     this.all = make("button", { type: "button", onclick: () => this.update(Infinity) }, `Show all ${this.rows.length} rows`);
@@ -104,6 +103,7 @@ class SortableTable {
   /** Show the box that selects a row for the comparison. It is made when its row is first shown: most never are. */
   showBox({ cells: [head] }) {
     const name = head.dataset.value;
+    if (!name) return; // not a row of a method
     if (!this.boxes.has(name)) {
       const oninput = ({ target }) => {
         this.selected[target.checked ? "add" : "delete"](name);

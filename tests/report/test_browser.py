@@ -14,6 +14,7 @@ import pytest
 from fabricated_results import provenance, score, signature, write_examples, write_judged
 
 from poseboard.protocols.records import ComparisonFile, PairedDifference, ScoreFile, TableComparison
+from poseboard.report import grids
 from poseboard.report.board import Board, boards
 from poseboard.report.formatting import signed
 from poseboard.report.pictures import CHROMIUM
@@ -183,6 +184,26 @@ def test_the_text_of_a_table_is_that_of_the_export(folder: Path, page: Any, all_
         assert page.evaluate("getSelection().toString().length") == len(text)
 
 
+def test_differences_and_actions_are_copied_and_linked_to(folder: Path, page: Any, all_boards: Any) -> None:
+    page.goto(f"file://{folder}/site/boards/human36m.html")
+    (first,) = (board for board in all_boards if board.table == "T1")
+    page.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }; 0")
+    for name, grid in (("", grids.differences(first, "default")), (" by action", grids.actions(first, "default"))):
+        tools = page.get_by_role("group", name=re.compile(rf"^Tools: {re.escape(first.label)} on human36m{name}, mm"))
+        for kind, text in grid.texts.items():
+            tools.get_by_role("button", name=f"Copy as {kind}").click()
+            sync_api.expect(tools.locator("output")).to_have_text(f"{kind} of all rows copied")
+            assert page.evaluate("window.copied") == text
+    tools = page.get_by_role("group", name=re.compile(r"^Tools: MPJPE, .*\(T1\) on human36m, mm"))
+    tools.get_by_text("Columns").click()
+    tools.get_by_label("dlt").uncheck()
+    tools.get_by_label("Search").fill("lifting")
+    sync_api.expect(page).to_have_url(re.compile("#differences-1&search=lifting&column=dlt$"))
+    page.reload()
+    assert rows_of(page, "#differences-1") == ["lifting"]
+    assert page.locator("#differences-1 thead th:visible").count() == len(LEVELS)
+
+
 def test_the_keyboard_reaches_all_controls_and_the_signature(folder: Path, page: Any, all_boards: Any) -> None:
     page.goto(f"file://{folder}/site/boards/human36m.html")
     page.get_by_label("Search").first.focus()
@@ -238,7 +259,7 @@ def test_a_narrow_matrix_shows_intervals_and_scrolls_beside_its_names(folder: Pa
 def test_sort_buttons_of_a_narrow_table_name_their_columns(folder: Path, page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 900})
     page.goto(f"file://{folder}/site/boards/human36m.html")
-    tables = page.locator("table.sortable")
+    tables = page.locator("table.sortable:has(thead button)")
     assert tables.count() == 2
     for table in tables.all():
         names = [" ".join(name.split()) for name in table.locator("thead button:visible").all_inner_texts()]
