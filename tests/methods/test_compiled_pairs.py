@@ -185,6 +185,7 @@ def test_a_pair_needs_twenty_common_points(common):
         assert np.isfinite(values).tolist() == [common == 20, True, common == 20]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, where numba compiles nothing
 @pytest.mark.parametrize("scale", [1e-120, 1e-170])
 def test_a_point_at_any_distance_costs_a_finite_amount(scale):
     rays = rays_of(rig(2), frames=8, noise_px=1.0)
@@ -197,6 +198,7 @@ def test_a_point_at_any_distance_costs_a_finite_amount(scale):
         assert (0 < cost - usual < 10) if scale == 1e-120 else (abs(cost - usual) < 0.1)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, where numba compiles nothing
 def test_lines_of_sight_along_the_baseline_are_left_out_of_normal_equations():
     rays = replace(rays_of(rig(2)), R=np.stack([np.eye(3)] * 2), centres=np.array([[0, 0, 0], [0, 0, 1000.0]]))
     other = [replace(rays, points=rays.points.copy()) for _ in range(2)]
