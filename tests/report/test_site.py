@@ -91,6 +91,21 @@ def test_regions_and_sort_buttons_of_a_page_have_names_of_their_own(site: Path) 
     assert len(heads) == len({*heads})
 
 
+def test_the_main_table_of_a_data_set_with_only_weights_of_other_data_is_not_folded(tmp_path: Path) -> None:
+    for method in ("dlt", "algebraic"):
+        write_method(tmp_path, "human36m", method, 70.0)
+        path = tmp_path / f"default/scores/{method}/human36m.json"
+        scores = [
+            score.model_copy(update={"signature": score.signature.model_copy(update={"trained_on": ("panoptic",)})})
+            for score in ScoreFile.read(path).scores
+        ]
+        edit_scores(tmp_path, method, scores=scores)
+    build(tmp_path, "default", tmp_path / "out")
+    text = (tmp_path / "out/compare/human36m.js").read_text(encoding="utf-8")
+    compared = json.loads(text.partition("= ")[2].rstrip(";\n"))
+    assert {board["details"].rpartition(" · ")[2] for board in compared if board["usual"]} > {"T1", "T2"}
+
+
 def test_links_resolve_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     assert check_site(site) == []
     for path in site.rglob("*.html"):
