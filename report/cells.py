@@ -69,6 +69,16 @@ def counted(score: Score) -> str:
     return "person instances" if score.counted == "people" else score.counted
 
 
+def facts_line(of: Mapping[str, str]) -> str:
+    """Facts of a signature as one line.
+
+    Example:
+        >>> facts_line({"metric": "pck", "frames": "all"})
+        'metric: pck; frames: all'
+    """
+    return "; ".join(f"{name}: {text}" for name, text in of.items())
+
+
 def facts(of: Mapping[str, str]) -> Markup:
     """Facts of a signature as a list.
 

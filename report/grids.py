@@ -21,16 +21,19 @@ class Grid:
         caption: measure, data set, unit and kind of the table.
         rows: cells as text, the head first; empty: no value.
         entries: lines of its CSV file, with unrounded values.
+        signature: signature of all values. It is long, so only the first line of the CSV file has it.
     """
 
     caption: str
     rows: list[list[str]]
     entries: list[dict[str, Any]]
+    signature: str
 
     @property
     def texts(self) -> dict[str, str]:
         """The grid in the formats that readers copy: name of the format -> text."""
-        return {"CSV": "".join(csv_lines(self.entries)), "LaTeX": self._latex, "Markdown": self._markdown}
+        lines = [entry | {"signature of all lines": self.signature * (k == 0)} for k, entry in enumerate(self.entries)]
+        return {"CSV": "".join(csv_lines(lines)), "LaTeX": self._latex, "Markdown": self._markdown}
 
     @property
     def _latex(self) -> str:
@@ -66,7 +69,7 @@ def differences(board: Board, profile: str) -> Grid:
                 entries.append(_origin(board, profile) | values | {"a_is": verdict or "not significantly different"})
         rows.append(cells)
     kind = "paired differences with 95 % intervals; “better” and “worse”: significant, all pairs considered"
-    return Grid(f"{_caption(board, profile)}: {kind}.", rows, entries)
+    return Grid(f"{_caption(board, profile)}: {kind}.", rows, entries, str(board.signature))
 
 
 def actions(board: Board, profile: str) -> Grid:
@@ -80,7 +83,7 @@ def actions(board: Board, profile: str) -> Grid:
         for name in names
         for method, of_row in values.items()
     ]
-    return Grid(f"{_caption(board, profile)}: values by action.", rows, entries)
+    return Grid(f"{_caption(board, profile)}: values by action.", rows, entries, str(board.signature))
 
 
 def _methods(board: Board) -> Sequence[str]:
@@ -94,4 +97,4 @@ def _caption(board: Board, profile: str) -> str:
 
 def _origin(board: Board, profile: str) -> dict[str, Any]:
     of_board = {"dataset": board.dataset, "synthetic": board.synthetic, "profile": profile, "table": board.table}
-    return of_board | {"unit": board.unit, "signature": str(board.signature)}
+    return of_board | {"unit": board.unit}

@@ -39,6 +39,21 @@ Breakdowns = list[tuple[Board, str, list[tuple[str, float | None]]]]
 
 
 @dataclass(frozen=True, eq=False)
+class FurtherBreakdown:
+    """Values of a row on several boards of a data set by action, joint, …: a line per board, a column per name.
+
+    Args:
+        kind: what the values are by, such as "action".
+        names: names of the columns, such as the actions.
+        lines: boards, each with its values.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    lines: list[tuple[Board, list[float | None]]]
+
+
+@dataclass(frozen=True, eq=False)
 class MethodContext:
     """Variables of ``method.html.j2``."""
 
@@ -58,8 +73,10 @@ class MethodContext:
     """Whether any value has the same weights with the true cameras as its bound."""
     trainings: list[tuple[ScoreFile, TrainingFile | None, Plot | None]]
     published: list[tuple[PublishedTable, PublishedRow]]
-    breakdowns: list[tuple[bool, Breakdowns]]
-    """Of the main boards (True) and of the other boards (False)."""
+    breakdowns: Breakdowns
+    """Of the boards on the leaderboard."""
+    further: list[FurtherBreakdown]
+    """Of the other boards without perturbation."""
     examples: list[tuple[ScoreFile, list[Example]]]
     pictures: list[tuple[ScoreFile, DrawnPicture, Picture]]
     rigs: list[tuple[ScoreFile, RigPlan, Plot]]
@@ -88,6 +105,7 @@ def _context(site: Site, name: str, files: PageFiles) -> MethodContext:
     folder = site.folders.get(name)
     base = folder.name if folder and folder.is_dir() else name
     submitted = any(file.source == "submission" for file in scores)
+    breakdowns, further = _breakdowns(site, rows)
     return MethodContext(
         name=name,
         files=scores,
@@ -101,7 +119,8 @@ def _context(site: Site, name: str, files: PageFiles) -> MethodContext:
         beyond=any(board.beyond_bound(row) is not None for board, row in rows),
         trainings=[_training(site, file, slug, files) for file in scores],
         published=[(table, row) for table in site.results.published for row in table.rows if row.method == name],
-        breakdowns=_breakdowns(site, rows),
+        breakdowns=breakdowns,
+        further=further,
         examples=[(file, _examples(site, file)) for file in scores],
         pictures=[picture for entry in entries for picture in _pictures(entry, slug, files)],
         rigs=[(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, files)],
@@ -156,16 +175,20 @@ def _training(
     return file, training, plot
 
 
-def _breakdowns(site: Site, rows: Numbers) -> list[tuple[bool, Breakdowns]]:
-    """Values by action, joint, … of the boards on the leaderboard (True) and of the other boards (False)."""
+def _breakdowns(site: Site, rows: Numbers) -> tuple[Breakdowns, list[FurtherBreakdown]]:
+    """Values by action, joint, … of the boards on the leaderboard, and of the other boards without perturbation."""
     on_board = {id(board) for columns in site.mains.values() for board in columns}
-    tables = [
-        (board, kind, list(values.items()))
-        for board, row in rows
-        for kind, values in row.score.breakdown.items()
-        if values
-    ]
-    return [(main, [table for table in tables if (id(table[0]) in on_board) == main]) for main in (True, False)]
+    main: Breakdowns = []
+    further: dict[tuple[str, bool, str, tuple[str, ...]], FurtherBreakdown] = {}
+    for board, row in rows:
+        for kind, values in row.score.breakdown.items():
+            if values and id(board) in on_board:
+                main.append((board, kind, list(values.items())))
+            elif values and board.signature.perturbation is None:
+                key = (board.dataset, board.synthetic, kind, tuple(values))
+                of_kind = further.setdefault(key, FurtherBreakdown(kind, tuple(values), []))
+                of_kind.lines.append((board, list(values.values())))
+    return main, list(further.values())
 
 
 def _examples(site: Site, file: ScoreFile) -> list[Example]:

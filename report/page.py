@@ -26,7 +26,7 @@ from poseboard.report.results import Results
 
 PREVIEW = "preview.png"
 """Picture of the first board, for previews of links to the pages."""
-PICTURE_PX, PICTURE_BYTES = 1600, 280_000
+PICTURE_PX, PICTURE_BYTES = 1280, 200_000
 """Maximum width and file size of a picture on the pages."""
 
 
@@ -180,7 +180,7 @@ class PageFiles:
             reason = str(error).splitlines()[0]
             raise ResultError(f"{path}: cannot be read as a picture ({reason}); make it again") from None
         image.thumbnail((PICTURE_PX, 4 * PICTURE_PX))
-        for quality in (88, 80, 70, 60, 45, 30, 30, 30):
+        for quality in (65, 55, 45, 30, 30, 30):
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
             if buffer.tell() <= PICTURE_BYTES:

@@ -229,6 +229,7 @@ def environment() -> Environment:
         rank_of=cells.rank,
         seeds_of=cells.seeds,
         absent_word=cells.absent,
+        facts_line=cells.facts_line,
         facts_list=cells.facts,
         is_bound=lambda boards, name: any(board.is_bound(name) for board in boards),
         cost=cost,

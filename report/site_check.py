@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LARGEST_MB = 25.0
+LARGEST_MB = 50.0
 """Size of a whole site."""
 _POLICY_SOURCES = re.compile(r"'none'|'self'|file:|data:|'sha256-[A-Za-z0-9+/=]+'")
 _CSS_URL = re.compile(r"url\(\s*[\"']?([^\"')]*)|@import\s+[\"']([^\"']*)")

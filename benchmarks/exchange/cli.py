@@ -390,7 +390,7 @@ def publish(
 
     Needs only results/<profile>, no data or weights. The check requires that links and anchors exist, that pages load
     nothing from other sites, that each page has a Content-Security-Policy, and that all files together have at most
-    25 MB. If it fails, nothing is written. docs/publish.md has a workflow for GitHub Pages.
+    50 MB. If it fails, nothing is written. docs/publish.md has a workflow for GitHub Pages.
     """
     from poseboard.benchmarks.exchange.publish import publish as publish_site
     from poseboard.benchmarks.plan import Plan

@@ -548,8 +548,9 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
                 window = max(1, len(y) // 12)
                 colour, mean = look(index)["color"], np.convolve(y, np.full(window, 1 / window), "valid")
                 axes.plot(curve.x, y, color=colour, linewidth=0.7, alpha=0.35)
+                step = max(1, window // 4)  # a mean over so many steps has no finer shape
                 axes.plot(
-                    curve.x[window // 2 : window // 2 + len(mean)], mean, color=colour, linewidth=1.9,
+                    curve.x[window // 2 : window // 2 + len(mean)][::step], mean[::step], color=colour, linewidth=1.9,
                     linestyle=DASHES[k % len(DASHES)], label=f"seed {run.seed}",
                 )  # fmt: skip
                 axes.set_xlabel(printable(curve.x_label))
@@ -574,7 +575,9 @@ def to_svg(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg")
     # its date and version would differ from build to build
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", buffer.getvalue(), flags=re.DOTALL)
-    return re.sub(r"<!DOCTYPE[^>]*>\s*", "", text)
+    text = re.sub(r"<!DOCTYPE[^>]*>\s*", "", text)
+    # Hundredths of a point and no indentation, which halve the file.
+    return re.sub(r"\n +", "\n", re.sub(r"(\d\.\d\d)\d+", r"\1", text))
 
 
 def to_inline(svg: str, name: str, title: str) -> str:
