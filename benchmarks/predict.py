@@ -516,13 +516,13 @@ def from_all_cameras(dataset: Dataset, split: str) -> Condition:
 
 
 def input_summary(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
-    """Summarise the input of a method in numbers that depend on its crops, colours, cameras and detections.
+    """Summary statistics of the input of a method: crops, colours, cameras and detections.
 
     Args:
         samples: input of the method for one key: one sample per person, or one with all people.
 
     Returns:
-        Quantity -> values view by view, averaged over people; None for values that are not finite.
+        Quantity -> values, sample by sample and view by view, averaged over the people of a sample; None: not finite.
 
     Example:
         >>> input_summary(handover.samples(key))["box px"]  # two views, each a crop of 96 px  # doctest: +SKIP

@@ -336,7 +336,10 @@ class Rig(Adapter):
         return Sample(key, views, Group(self.name, self.name, f"block {block:04d}"))
 
     def truth(self, key: str) -> Truth:
-        """True pose (1, J, 3) in world mm, NaN for joints that the file of the truth lacks; without truth, no pose."""
+        """Ground-truth pose (1, J, 3), world frame, mm; (0, J, 3) without a ground-truth file.
+
+        Joints that the file lacks are NaN.
+        """
         frame = self._frame(key)
         if self._rig.truth is None:
             return Truth(np.empty((0, len(self.skeleton), 3)))

@@ -1,9 +1,9 @@
 """Spread of bone lengths over a recording: bones are rigid, so their length should not change. Needs no ground truth.
 
 The length of each bone is measured in every frame. Its spread is the coefficient of variation over the frames of a
-person: standard deviation / mean, in percent. The number is the mean over bones, weighted by their length: the sum of
-the standard deviations over the sum of the lengths. Otherwise short bones, such as those of a face, would decide it.
-People count by their frames.
+person: standard deviation / mean, in percent. The score is the mean over bones, weighted by their length: the sum of
+the standard deviations over the sum of the lengths. Without the weights, short bones such as those of the face would
+dominate. Each person is weighted by the number of frames.
 
 It reveals errors that change from frame to frame, but not constant errors such as a wrong unit of the calibration.
 """

@@ -1,8 +1,8 @@
 """Root-relative MPJPE of monocular methods, in the frame of the input's camera.
 
-Each camera of the data set is a separate input, and the number is over the predictions from all cameras. The truth is
-rotated to the camera's axes, so the method needs no extrinsics and no root position. A pose in the world frame is
-compared in the world frame, which gives the same distance.
+Each camera is a separate input, and the score is over the predictions of all cameras. The truth is rotated to the
+camera's axes, so the method needs no extrinsics and no root position. A pose in the world frame is compared in the
+world frame, which gives the same distance.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Pck(MpjpeRelative):
         return self.pose_values(distances[:, None])
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """Number by action, subject and joint, and other values of the same curve: PCK at 50, 100, 150 mm and AUC."""
+        """PCK by action, subject and joint; and over all poses, PCK at 50, 100 and 150 mm and the AUC."""
         distances = self._distances(table)
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         readings = {f"PCK@{t} mm": metrics.pose_pck(distances, t) for t in (50, 100, 150)}

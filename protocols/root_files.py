@@ -176,7 +176,7 @@ def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "m
     Args:
         path: ``bbox_root_<data set>_output.json``.
         records: people to write.
-        unit: unit of the file.
+        unit: unit of the coordinates.
 
     Example:
         >>> write_roots(Path("bbox_root_mupots_output.json"), [])  # doctest: +SKIP
@@ -196,7 +196,7 @@ def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "m
 
 
 def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
-    """Read a root file, ours or another program's; entries keep their order.
+    """Read predicted roots from JSON, written by this project or another program; entries keep their order.
 
     Args:
         path: path of the file.
@@ -204,7 +204,7 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
 
     Raises:
         InputError: the file is absent or not a JSON list, a field of an entry is absent or not a number, or the boxes
-            are raw.
+            are detections instead of the square crops of the network.
     """
     try:
         entries = parse_json(read_bytes(path))

@@ -3,9 +3,9 @@
 Predictions are looked up by key. Joints are mapped by name, so a file with another joint set is scored if it has
 every evaluated joint. True joints without annotation are not evaluated; true poses without any annotated joint are
 ignored. A pose that lacks an evaluated joint is *missing*: it counts in ``n_missing`` and is left out of the mean. It
-has no error in millimetres, and the mean over its other joints would reward leaving out hard joints. A method that
-misses poses has a number but no rank (:mod:`poseboard.protocols.comparison`). With PCK it has both, because missing
-joints are wrong.
+has no error in millimetres, and the mean over its other joints would reward leaving out hard joints. A method with
+missing poses has a score but no rank (:mod:`poseboard.protocols.comparison`). PCK ranks it, because PCK counts missing
+joints as wrong.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _FACTS = {"views": "cameras", "exclusions": "left out"}
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Published table with our boards of the same id."""
+    """Table of a paper, and our boards for the same table id."""
 
     table: PublishedTable
     columns: tuple[str, ...]

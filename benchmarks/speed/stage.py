@@ -1,4 +1,7 @@
-"""The speed stage: run the comparisons of benchmarks/speed and write their ratios, also those below their aims."""
+"""The speed stage: run benchmarks/speed, and write how many times faster than its peer each function is.
+
+A ratio below its target is written too.
+"""
 
 from __future__ import annotations
 

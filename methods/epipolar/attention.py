@@ -134,7 +134,8 @@ class Attended(NamedTuple):
 
     Args:
         features: (n, C, H, W) features to add to the reference features.
-        weights: (m, H W, K) attention weights of m pairs of views, similarities with "max"; None without ``detail``.
+        weights: (m, H W, K) attention weights of m pairs of views; None without ``detail``. With
+            ``attention="max"`` they are similarities.
         best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight; None without ``detail``.
     """
 

@@ -42,9 +42,10 @@ class Rig(NamedTuple):
 
 
 def first_frame(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Transform cameras (..., V, 3, 3), (..., V, 3) to the frame of the first, and scale the second to distance 1.
+    """Transform extrinsics R (..., V, 3, 3), t (..., V, 3) to the frame of the first camera, with baseline 1.
 
-    A rig keeps its scale if it has one camera or if its first two cameras coincide.
+    The baseline is the distance between the first two cameras. With one camera, or if these two coincide, the scale is
+    unchanged.
     """
     R0, t0 = R[..., :1, :, :], t[..., :1, :]
     R = R @ R0.mT

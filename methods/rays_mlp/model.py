@@ -126,11 +126,11 @@ def sampled_features(features: Tensor, cells: Tensor) -> Tensor:
 
 
 def decode_peaks(maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
-    """Decode joints: the first cell with the largest value of each heat map, plus the offset at this cell.
+    """Decode each joint as the argmax of its heat map plus the predicted offset at that cell.
 
     Returns:
-        Fractional cells (x, y) (n, J, 2); peaks (n, J); and indices of the cells (n, J), row by row. The choice of the
-        cell has no gradient.
+        Positions (n, J, 2), x and y in cells; values of the heat maps at the argmax (n, J); and flat row-major indices
+        of the argmax (n, J), the first of equal cells. The argmax has no gradient.
     """
     width = maps.heatmaps.shape[-1]
     flat = maps.heatmaps.flatten(2)

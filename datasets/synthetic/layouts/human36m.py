@@ -94,7 +94,7 @@ def _lens_maps(options: StudioOptions, subject: str, v: int) -> tuple[NDArray[np
 
 
 def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
-    """Build the published label dictionary from all clips; see `labels_content`."""
+    """Build the label dictionary of all clips in the published format; see `labels_content`."""
     subjects = options.subjects
     of_clips = {subject: clip.cameras for (subject, _), clip in zip(jobs(options), clips, strict=True)}
     table = np.zeros(sum(len(clip.keypoints_mm) for clip in clips), dtype=ROW)

@@ -110,7 +110,7 @@ class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
         )
 
     def labels(self, options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
-        """Compute the label files; see `label_files`."""
+        """Compute the COCO-style annotation files of Human3.6M; see `label_files`."""
         return label_files(options, clips)
 
 
