@@ -191,7 +191,7 @@ def read_params(path: Path) -> Params:
     except ValueError as error:
         raise InputError(path, f"is not YAML ({error})", "correct this line") from None
     if not isinstance(values, dict):
-        raise InputError(path, "is not a YAML mapping", "start from the committed file")
+        raise InputError(path, "is not a YAML mapping", "restore it from git, then edit it")
     _check_values(values, f"{path}: ")
     params = validated(Params, values, path)
     _check_names(params, path)

@@ -490,7 +490,9 @@ def roots_basis(run: Run, seed: int, condition: Condition) -> str:
     keys = condition.samples(dataset.keys(condition.split))
     weights = origin.checkpoint(seed)
     if not weights.is_file():
-        raise InputError(weights, f"there is no checkpoint of {run.row}", "train it first: another row needs its roots")
+        raise InputError(
+            weights, f"checkpoint of {run.row} is missing", f"train {run.row} first; another row uses its roots"
+        )
     check_weights(origin)
     values = [
         [dataset.name, dataset.manifest(), images_state_sha256(dataset, keys), keys],

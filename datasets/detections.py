@@ -81,15 +81,14 @@ def _from_pickle(path: Path) -> Detections:
         raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
     detections = {}
     for entry, people in content.items():
-        match = re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
+        where, match = f"{path}: {str(entry)[:40]}", re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
+        if match is None:
+            raise InputError(where, "key is not CAMERA_FRAME, two numbers", _COPY)
         try:
-            if match is None:
-                raise ValueError("key is not camera_frame")
             joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise InputError(
-                f"{path}: {str(entry)[:40]}", f'is not a list of {{"pred": 17 x 3}} ({str(error)[:80]})', _COPY
-            ) from None
+            problem = f'is not a list of people with "pred" of shape 17 x 3 ({str(error)[:80]})'
+            raise InputError(where, problem, _COPY) from None
         detections[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
     return detections
 

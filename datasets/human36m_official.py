@@ -245,7 +245,7 @@ def extract(archive: Path, names: Container[str], folder: Path) -> Iterator[tupl
                 if member.size > _LARGEST_MEMBER:
                     raise InputError(
                         f"{archive}: {name}",
-                        f"claims {member.size / 2**30:.0f} GB, which is too large",
+                        f"has {member.size / 2**30:.1f} GiB, more than {_LARGEST_MEMBER / 2**30:g}",
                         _AGAIN,
                     )
                 content = tar.extractfile(member)

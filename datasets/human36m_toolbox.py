@@ -289,7 +289,7 @@ def _read_records(path: Path, split: str) -> _Records:
     joints_camera_mm = columns["joints_3d_camera"].reshape(count, 17, 3)
     moments = {key: rows for key, rows in of_key.items() if min(rows) >= 0}
     if not moments:
-        raise InputError(path, "has no moment that all four cameras show", _REMEDY)
+        raise InputError(path, "has no frame with records of all four cameras", _REMEDY)
     return _Records(
         split,
         images,

@@ -45,7 +45,7 @@ def write(path: Path, motion: Motion) -> None:
         raise InputError(path, f"C3D holds at most {_MAX_FRAMES} frames, not {len(motion)}", "write TRC or Parquet")
     for name in motion.names:
         if not name.strip() or len(name.encode()) > _LONGEST_NAME:
-            raise InputError(path, f"{name[:40]!r} is no label of 1 to {_LONGEST_NAME} bytes", "rename the point")
+            raise InputError(path, f"point name {name[:40]!r} has not 1 to {_LONGEST_NAME} bytes", "rename the point")
     points, missing = motion.turned("z").points_mm.transpose(2, 1, 0), motion.missing.T
     data = np.ones((4, *points.shape[1:]))
     data[:3] = np.where(missing, 0.0, points)

@@ -42,8 +42,8 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
     if stray or not copies:
         raise InputError(
             file,
-            f"{len(stray)} keys do not belong to a network of epipolar transformers: {', '.join(stray[:5])}",
-            "check METHOD: whole models have keys reference.… and backbone.…",
+            f"is no epipolar transformer: unexpected keys {', '.join(stray[:5]) or 'none'}",
+            "check METHOD; keys of this one start with reference. or backbone.",
         )
     bare, *twin = copies
     if twin and (bare.keys() != twin[0].keys() or not all(torch.equal(bare[key], twin[0][key]) for key in bare)):

@@ -61,7 +61,8 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
             )
             return
         if checkpoint is None or read is None or "gamma" not in read.constants:
-            raise InputError(checkpoint or "rootnet", "has no constant gamma", "train the row first")
+            problem = "has no factor gamma, which training estimates" if checkpoint else "has no checkpoint"
+            raise InputError(checkpoint or "rootnet", problem, "train the row first")
         self._gamma = read.constants["gamma"]
         self.inputs = inputs_of(whole_frames=False, crop_px=PRIOR_CROP_PX, extrinsics=False, images=False)
 

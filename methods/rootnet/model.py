@@ -82,7 +82,8 @@ class RootNet(nn.Module):
     def __init__(self, architecture: RootArchitecture, backbone: nn.Module, gamma: float = 0.0) -> None:
         super().__init__()
         if architecture.backbone.joints != JOINTS:
-            raise InputError("rootnet", "its backbone has only the heat map of the root", f"joints: {JOINTS}")
+            problem = f"is {architecture.backbone.joints}, but RootNet predicts the root only"
+            raise InputError("rootnet: backbone.joints", problem, f"set joints to {JOINTS}")
         self.architecture = architecture
         self.backbone = backbone
         with torch.no_grad():
