@@ -66,7 +66,8 @@ def test_mistakes_are_one_line(recorded: Any) -> None:
 
 
 def test_a_site_is_published_whole_or_not_at_all(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_page(plan: Any, results: Path, out: Path, url: str) -> None:
+    def write_page(plan: Any, results: Path, out: Path, url: str, *, is_local: bool) -> None:
+        assert not is_local
         out.mkdir()
         policy = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'">"""
         (out / "index.html").write_text(policy + "".join(f'<a href="{link}"></a>' for link in links))
