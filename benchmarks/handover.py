@@ -726,7 +726,7 @@ class Handover:
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Indices of the people, each of whom gets one sample; [None] if the method takes all people at once."""
+        """Indices of the people, one sample each; [None] if the method takes all people at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def sample(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
