@@ -19,7 +19,7 @@ from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.protocols.records import ResultError
 from poseboard.protocols.submissions import Card
 from poseboard.report.board import Board, Row, main_boards
-from poseboard.report.cells import counted
+from poseboard.report.cells import absent, counted, facts_line
 from poseboard.report.export import csv_lines
 from poseboard.report.formatting import file_name, integer, number
 from poseboard.report.readme import About
@@ -381,8 +381,7 @@ def _cell(row: Row) -> tuple[str, str]:
     score = row.score
     details = [f"[{number(score.ci95[0], score.unit)}, {number(score.ci95[1], score.unit)}]"] if score.ci95 else []
     if score.n_missing:
-        word = "not found" if score.counted == "people" else "missing"
-        details.append(f"{integer(score.n_missing)} of {integer(row.answers)} {word}")
+        details.append(f"{integer(score.n_missing)} of {integer(row.answers)} {absent(row)}")
     if score.counted == "people" and score.signature.truth != "none":
         details.append(f"{integer(score.n_false)} false")
     return number(score.value, score.unit), ", ".join(details)
@@ -399,9 +398,9 @@ def _caption(sheet: Sheet) -> list[str]:
         score = board.rows[0].score
         size = f"n = {integer(score.n_samples)} {counted(score)} in {integer(score.n_groups)} sequences"
         few = ", too few for a significant difference" if board.few else ""
-        words = _in_words({name: text for name, text in own.items() if name not in common})
+        words = facts_line({name: text for name, text in own.items() if name not in common})
         sentences.append(f"{board.label}: {board.title.rstrip('.')}; {size}{few}{f'; {words}' if words else ''}.")
-    sentences.append(f"Signature{' of all columns' if len(sheet.boards) > 1 else ''}: {_in_words(common)}.")
+    sentences.append(f"Signature{' of all columns' if len(sheet.boards) > 1 else ''}: {facts_line(common)}.")
     sentences.append("Brackets: 95 % intervals.")
     if any(row.bold for row in rows):
         sentences.append("Bold: significantly better than the next ranked row.")
@@ -419,10 +418,6 @@ def _caption(sheet: Sheet) -> list[str]:
         names = [commit[:10] + (" with uncommitted changes" if dirty else "") for commit, dirty, _ in commits]
         sentences.append(f"Poseboard, commit{'s' if len(names) > 1 else ''} {', '.join(names)}.")
     return sentences
-
-
-def _in_words(facts: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {words}" for name, words in facts.items())
 
 
 _LATEX = {
